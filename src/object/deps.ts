@@ -1,0 +1,41 @@
+import type { BlobStore } from "../blob/blob-store.ts";
+import type { Coder } from "../coding/coder.ts";
+import type { BucketName, NodeName, Txid } from "../domain/ids.ts";
+import type { BucketSettings } from "../domain/settings.ts";
+import type { Clock } from "../lib/clock.ts";
+import type { FaultPoints } from "../lib/fault-points.ts";
+import type { Logger } from "../lib/logger.ts";
+import type { Semaphore } from "../lib/semaphore.ts";
+import type { Membership } from "../membership/membership.ts";
+import type { MetadataStore } from "../metadata/metadata-store.ts";
+import type { Wal } from "../wal/wal.ts";
+
+/** Waits of the object paths, in milliseconds; from `config.ts`. */
+export type ObjectTimeouts = {
+  /** One wait on metadata or WAL. */
+  readonly metadataMs: number;
+  /** One wait on a node. */
+  readonly nodeMs: number;
+  /** After the quorum is durable, how long a write waits for the remaining blobs before it commits dirty. */
+  readonly stragglerMs: number;
+  /** How long a request waits for memory before it is told to come back later. */
+  readonly memoryMs: number;
+};
+
+/** What the object paths need. Made once in `compose.ts`. */
+export type ObjectDeps = {
+  readonly clock: Clock;
+  readonly logger: Logger;
+  readonly faults: FaultPoints;
+  readonly metadata: MetadataStore;
+  readonly wal: Wal;
+  readonly membership: Membership;
+  readonly nodes: ReadonlyMap<NodeName, BlobStore>;
+  readonly coder: Coder;
+  /** Bytes in flight of all requests together. */
+  readonly memory: Semaphore;
+  readonly nextTxid: () => Txid;
+  readonly settingsOf: (bucket: BucketName) => BucketSettings;
+  readonly timeouts: ObjectTimeouts;
+  readonly objectBytesMax: number;
+};
