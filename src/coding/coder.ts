@@ -1,6 +1,7 @@
 import type { CellChecksum } from "../domain/blob.ts";
 import type { BlobPart, Txid } from "../domain/ids.ts";
 import type { HybridLayout, Redundancy } from "../domain/manifest.ts";
+import type { SplitOptions } from "../placement/json-split.ts";
 
 /**
  * Hashing, Reed-Solomon and checksums, away from the event loop. A stripe is shared memory: k data cells back to back
@@ -27,12 +28,6 @@ export type UploadOptions = {
   readonly split: SplitOptions | null;
   /** Also compute MD5 of the whole. */
   readonly md5: boolean;
-};
-
-export type SplitOptions = {
-  readonly hotFields: readonly string[];
-  /** strict: anything but a JSON object with unique hot fields is refused. lenient: such bytes pass through unaddressable. */
-  readonly mode: "strict" | "lenient";
 };
 
 export type UploadDigests = {
