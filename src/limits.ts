@@ -19,6 +19,8 @@ export const LIMITS = Object.freeze({
   stripeDataBytesMax: 4 * MIB,
   /** Blobs up to this size are one value on their node: descriptor, checksums and bytes together. */
   packedBlobBytesMax: 64 * KIB,
+  /** Bodies that a client may ask to keep inside the record. */
+  inlineBytesMax: 64 * KIB,
   objectBytesMax: 5 * 1_024 * GIB,
   /** Nesting of any JSON the store looks into. */
   jsonDepthMax: 512,

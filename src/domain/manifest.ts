@@ -35,7 +35,11 @@ export type BlobSet = {
  * The members between are cold and always present; what a reader sees follows from this table (`placement/layout.ts`).
  */
 export type HotField = {
-  /** Decoded name. */
+  /**
+   * Decoded name. Empty for an entry that is no field: the first bytes of a value, already taken from the stream when the
+   * value (or the document) turned out not to be one the store can address. They are always emitted at `valueAt`. A
+   * member whose name is the empty string is therefore never hot.
+   */
   readonly name: string;
   /** Position among the members of the document as stored; -1 for a field that a patch appended. */
   readonly ordinal: number;
@@ -54,7 +58,13 @@ export type HybridLayout = {
   readonly memberCount: number;
   /** Cold offset of the closing brace. */
   readonly closeAt: number;
+  /** In the order of the document, then fields that patches appended. */
   readonly fields: readonly HotField[];
+  /**
+   * Hot names that the splitter looked for and the stored document does not have. Only such a name may be appended by
+   * a patch without reading the cold bytes: any other that is not in `fields` may sit among them.
+   */
+  readonly absent: readonly string[];
   /** False for bytes that turned out not to be a JSON object with unique hot fields: whole reads work, field access does not. */
   readonly addressable: boolean;
 };

@@ -14,8 +14,9 @@ export class Batcher<Item, Result> {
     this.#itemsMax = itemsMax;
   }
 
-  get pending(): number {
-    return this.#waiting.length;
+  /** True when nothing waits; a batch may still be under way. */
+  get idle(): boolean {
+    return this.#waiting.length === 0;
   }
 
   add(item: Item): Promise<Result> {

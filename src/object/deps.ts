@@ -1,14 +1,20 @@
 import type { BlobStore } from "../blob/blob-store.ts";
 import type { Coder } from "../coding/coder.ts";
+import type { StripePool } from "../coding/stripe-pool.ts";
 import type { BucketName, NodeName, Txid } from "../domain/ids.ts";
 import type { BucketSettings } from "../domain/settings.ts";
 import type { Clock } from "../lib/clock.ts";
 import type { FaultPoints } from "../lib/fault-points.ts";
 import type { Logger } from "../lib/logger.ts";
+import type { Random } from "../lib/random.ts";
 import type { Semaphore } from "../lib/semaphore.ts";
 import type { Membership } from "../membership/membership.ts";
 import type { MetadataStore } from "../metadata/metadata-store.ts";
 import type { Wal } from "../wal/wal.ts";
+import type { ActiveWrites } from "./active-writes.ts";
+import type { ObjectMetrics } from "./metrics.ts";
+import type { ReadPins } from "./read-pins.ts";
+import type { Releaser } from "./release.ts";
 
 /** Waits of the object paths, in milliseconds; from `config.ts`. */
 export type ObjectTimeouts = {
@@ -25,6 +31,7 @@ export type ObjectTimeouts = {
 /** What the object paths need. Made once in `compose.ts`. */
 export type ObjectDeps = {
   readonly clock: Clock;
+  readonly random: Random;
   readonly logger: Logger;
   readonly faults: FaultPoints;
   readonly metadata: MetadataStore;
@@ -32,6 +39,14 @@ export type ObjectDeps = {
   readonly membership: Membership;
   readonly nodes: ReadonlyMap<NodeName, BlobStore>;
   readonly coder: Coder;
+  readonly stripes: StripePool;
+  readonly metrics: ObjectMetrics;
+  /** Blob sets that readers of this process stream from. */
+  readonly pins: ReadPins;
+  /** Writes of this process under way: recovery leaves them alone. */
+  readonly active: ActiveWrites;
+  /** Frees the blobs of replaced versions. */
+  readonly releaser: Releaser;
   /** Bytes in flight of all requests together. */
   readonly memory: Semaphore;
   readonly nextTxid: () => Txid;

@@ -1,0 +1,171 @@
+import { mkdir, readdir, rename, rm } from "node:fs/promises";
+import { join } from "node:path";
+import type { BlobId } from "../domain/ids.ts";
+import type { Logger } from "../lib/logger.ts";
+import { createVolumeFile, isFileFault, LmdbVolume, volumeDataFile, volumePath } from "./lmdb-volume.ts";
+import type { VolumeHooks } from "./lmdb-volume.ts";
+import type { Seal } from "./seal.ts";
+import { parseSeal } from "./seal.ts";
+import { readVolumeHeader } from "./volume-header.ts";
+import { sealKey } from "./volume-keys.ts";
+
+/**
+ * The volumes of one node: opens what is sound, sets aside what is not, and decides where the next write goes.
+ *
+ * There is no index of blobs. Ids begin with the time of their write, so each volume covers a range of ids; a lookup
+ * asks the volumes whose range covers the id, newest first.
+ */
+export type VolumeSetDeps = {
+  readonly hooks: VolumeHooks;
+  readonly logger: Logger;
+  readonly volumeBytesMax: number;
+};
+
+export type FoundSeal = { readonly volume: LmdbVolume; readonly seal: Seal };
+
+const VOLUME_PATTERN = /^\d{6,}$/;
+
+export class VolumeSet {
+  readonly #deps: VolumeSetDeps;
+  readonly #volumesDir: string;
+  readonly #quarantineDir: string;
+  readonly #byNumber = new Map<number, LmdbVolume>();
+  #newestFirst: LmdbVolume[] = [];
+  #active: LmdbVolume | null = null;
+  #numberMax = 0;
+  #quarantinedCount = 0;
+  #growing: Promise<void> | null = null;
+
+  constructor(dir: string, deps: VolumeSetDeps) {
+    this.#deps = deps;
+    this.#volumesDir = join(dir, "volumes");
+    this.#quarantineDir = join(dir, "quarantine");
+  }
+
+  get volumes(): readonly LmdbVolume[] {
+    return this.#newestFirst;
+  }
+
+  get quarantinedCount(): number {
+    return this.#quarantinedCount;
+  }
+
+  volumeOf(number: number): LmdbVolume | null {
+    return this.#byNumber.get(number) ?? null;
+  }
+
+  async open(): Promise<void> {
+    await mkdir(this.#volumesDir, { recursive: true });
+    await mkdir(this.#quarantineDir, { recursive: true });
+    const quarantined = await readdir(this.#quarantineDir);
+    this.#quarantinedCount = quarantined.length;
+    // A seal may name a volume that was set aside: its number must not come to mean another one.
+    for (const name of quarantined) this.#numberMax = Math.max(this.#numberMax, Number.parseInt(name, 10) || 0);
+    for (const name of (await readdir(this.#volumesDir)).sort()) {
+      // Half-made or half-dropped volumes have names with a dot.
+      if (name.startsWith(".")) await rm(join(this.#volumesDir, name), { recursive: true, force: true });
+      else if (VOLUME_PATTERN.test(name)) await this.#openVolume(Number(name));
+    }
+    this.#active = this.#newestFirst.find((volume) => volume.admits(0)) ?? null;
+    if (this.#active === null) await this.grow();
+  }
+
+  /** The seal of a blob, as views that the next read overwrites; null when no volume holds it. @throws {StoreError} `blob_damaged` */
+  find(id: BlobId): FoundSeal | null {
+    let key: Buffer | null = null;
+    for (const volume of this.#newestFirst) {
+      if (!volume.mayHold(id)) continue;
+      key ??= sealKey(id);
+      const bytes = volume.get(key);
+      if (bytes !== null) return { volume, seal: parseSeal(bytes, id) };
+    }
+    return null;
+  }
+
+  /** Volumes in which a seal of this id lies, readable or not. */
+  holdersOf(id: BlobId): LmdbVolume[] {
+    const key = sealKey(id);
+    return this.#newestFirst.filter((volume) => volume.mayHold(id) && volume.get(key) !== null);
+  }
+
+  /** Where a value of this size may be written now; null when a volume has to be made first, see `grow`. */
+  admit(valueBytes: number): LmdbVolume | null {
+    if (this.#growing !== null || this.#active === null) return null;
+    if (this.#active.admits(valueBytes)) return this.#active;
+    const reusable = this.#newestFirst.find(
+      (volume) => volume !== this.#active && volume.reopenForWrites(valueBytes),
+    );
+    if (reusable === undefined) return null;
+    this.#active = reusable;
+    return reusable;
+  }
+
+  /** Makes a new volume, the one that writes go to next. Concurrent callers share one. */
+  grow(): Promise<void> {
+    this.#growing ??= this.#makeVolume().finally(() => {
+      this.#growing = null;
+    });
+    return this.#growing;
+  }
+
+  /** Gives the disk back what volumes without any blob take. */
+  async dropEmpty(): Promise<void> {
+    for (const volume of [...this.#newestFirst]) {
+      if (volume === this.#active || !volume.isEmpty()) continue;
+      this.#byNumber.delete(volume.number);
+      this.#newestFirst = this.#newestFirst.filter((other) => other !== volume);
+      await volume.close();
+      // Renamed first: a crash half way must not leave a folder that looks like a damaged volume.
+      const doomed = join(this.#volumesDir, `.drop-${volume.number}`);
+      await rename(volume.dir, doomed);
+      await rm(doomed, { recursive: true, force: true });
+      this.#deps.logger.info({ volume: volume.number }, "Dropped an empty volume");
+    }
+  }
+
+  async close(): Promise<void> {
+    await this.#growing?.catch(() => {});
+    await Promise.all(this.#newestFirst.map((volume) => volume.close()));
+  }
+
+  async #makeVolume(): Promise<void> {
+    const number = this.#numberMax + 1;
+    this.#numberMax = number;
+    await createVolumeFile(this.#volumesDir, number, this.#deps.volumeBytesMax);
+    this.#active = await this.#adopt(number, this.#deps.volumeBytesMax);
+  }
+
+  async #openVolume(number: number): Promise<void> {
+    this.#numberMax = Math.max(this.#numberMax, number);
+    const header = await readVolumeHeader(volumeDataFile(volumePath(this.#volumesDir, number)));
+    if (header.verdict === "sound") {
+      const failure = await this.#adopt(number, header.mapBytes).then(
+        () => null,
+        (cause: unknown) => cause,
+      );
+      if (failure === null) return;
+      if (!isFileFault(failure)) throw failure;
+      await this.#setAside(number, `LMDB cannot open it: ${String(failure)}`);
+    } else {
+      await this.#setAside(number, header.reason);
+    }
+  }
+
+  async #adopt(number: number, boundBytes: number): Promise<LmdbVolume> {
+    const path = volumePath(this.#volumesDir, number);
+    const volume = await LmdbVolume.open(path, number, boundBytes, this.#deps.hooks);
+    this.#byNumber.set(number, volume);
+    this.#newestFirst = [...this.#byNumber.values()].sort((a, b) => b.number - a.number);
+    return volume;
+  }
+
+  async #setAside(number: number, reason: string): Promise<void> {
+    const name = `${String(number).padStart(6, "0")}-${this.#deps.hooks.clock.wallMs()}`;
+    await rename(volumePath(this.#volumesDir, number), join(this.#quarantineDir, name));
+    this.#quarantinedCount += 1;
+    this.#deps.logger.warn(
+      { volume: number, reason, quarantine: name },
+      "Set a volume aside: it is unreadable and its blobs have to be healed",
+    );
+  }
+}

@@ -1,0 +1,53 @@
+import { formatBytes } from "../lib/bytes.ts";
+import { withClient, type ClientOptions } from "./command.ts";
+import { EXIT, type ExitCode } from "./exit.ts";
+import { displayText, formatTable, writeLine, type CliIo } from "./io.ts";
+import { encodeQuery } from "./targets.ts";
+
+export type ListOptions = ClientOptions & { readonly delimiter: string | null; readonly long: boolean };
+
+type ListEntry = {
+  readonly key: string;
+  readonly sizeBytes: number;
+  readonly strategy: string;
+  readonly modifiedAt: string;
+};
+type ListPage = {
+  readonly entries: readonly ListEntry[];
+  readonly commonPrefixes: readonly string[];
+  /** Where the next page starts; null on the last one. */
+  readonly next: string | null;
+};
+
+/** `kintsugi ls [PREFIX]`: every page, each printed before the next is asked for. */
+export async function runList(io: CliIo, prefix: string | null, options: ListOptions): Promise<ExitCode> {
+  await withClient(io, options, async (client) => {
+    let after: string | null = null;
+    do {
+      const { bucket, delimiter } = options;
+      const target = `/objects${encodeQuery({ prefix, delimiter, after, bucket })}`;
+      const page = (await client.requestJson({ method: "GET", target })) as ListPage;
+      const lines = options.json ? jsonLines(page) : textLines(page, options.long);
+      for (const line of lines) await writeLine(io.stdout, line);
+      after = page.next ?? null;
+    } while (after !== null);
+  });
+  return EXIT.ok;
+}
+
+function jsonLines(page: ListPage): string[] {
+  const prefixes = page.commonPrefixes.map((prefix) => JSON.stringify({ prefix }));
+  return [...prefixes, ...page.entries.map((entry) => JSON.stringify(entry))];
+}
+
+function textLines(page: ListPage, long: boolean): string[] {
+  const rows = [
+    ...page.commonPrefixes.map((prefix) => ({ name: prefix, cells: ["-", "-", "-"] })),
+    ...page.entries.map((entry) => ({
+      name: entry.key,
+      cells: [formatBytes(entry.sizeBytes), entry.strategy, entry.modifiedAt],
+    })),
+  ].toSorted((a, b) => Buffer.compare(Buffer.from(a.name), Buffer.from(b.name)));
+  if (!long) return rows.map((row) => displayText(row.name));
+  return formatTable(rows.map((row) => [...row.cells, displayText(row.name)]));
+}

@@ -1,0 +1,63 @@
+import type { Config } from "../config.ts";
+import { configOf, type ConfigOptions } from "./config-commands.ts";
+import { CliError, EXIT } from "./exit.ts";
+import { writeLine, type CliIo } from "./io.ts";
+
+/** `kintsugi serve`: runs a whole store until a signal or a fault ends it. Resolves with the exit code. */
+export async function runServe(io: CliIo, options: ConfigOptions): Promise<number> {
+  const config = configOf(options);
+  // Storage engine, threads and web server load here and nowhere else: the other commands start without them.
+  const { runAll } = await import("../role/all.ts");
+  const store = await runAll(config).catch((cause: unknown) => {
+    throw explainStart(cause, config);
+  });
+  for (const line of greetingOf(config, store.address)) await writeLine(io.stdout, line);
+  const stop = () => {
+    io.stderr.write("Stopping: requests under way are finished first; press Ctrl-C again to stop at once\n");
+    void store.close();
+  };
+  if (io.signal.aborted) stop();
+  else io.signal.addEventListener("abort", stop, { once: true });
+  return await store.closed;
+}
+
+/** What a person wants to know when the store is up: where it is, and three lines to paste. */
+export function greetingOf(config: Pick<Config, "dataDir" | "host">, address: string): string[] {
+  const url = address.startsWith("http") ? address : `http://${address}`;
+  const reachable = url.replace("//0.0.0.0:", "//127.0.0.1:").replace("//[::]:", "//[::1]:");
+  const object = `${reachable}/objects/fleet/d-1`;
+  const open = isLoopback(config.host)
+    ? []
+    : ["There is no authentication yet: whoever reaches this address can read and write."];
+  return [
+    `Kintsugi is ready at ${url}, data in ${config.dataDir}`,
+    ...open,
+    `  curl -X PUT ${object} -H 'content-type: application/json' -d '{"device_id":"d-1","battery_level":97}'`,
+    `  curl -X PATCH ${object} -H 'content-type: application/merge-patch+json' -d '{"battery_level":96}'`,
+    `  curl '${object}?fields=battery_level'`,
+  ];
+}
+
+function isLoopback(host: string): boolean {
+  return host === "localhost" || host === "::1" || host.startsWith("127.");
+}
+
+function explainStart(cause: unknown, config: Config): unknown {
+  const code = cause instanceof Error && "code" in cause ? cause.code : null;
+  const place = `${config.host}:${config.port}`;
+  if (code === "EADDRINUSE") {
+    return new CliError(
+      EXIT.failure,
+      "port_taken",
+      `Cannot listen on ${place}: it is in use; choose another with --port`,
+    );
+  }
+  if (code === "EACCES" || code === "EADDRNOTAVAIL") {
+    return new CliError(
+      EXIT.failure,
+      "listen_failed",
+      `Cannot start on ${place} with data in ${config.dataDir}: ${String(code)}`,
+    );
+  }
+  return cause;
+}

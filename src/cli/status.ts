@@ -1,0 +1,46 @@
+import { formatBytes } from "../lib/bytes.ts";
+import { withClient, type ClientOptions } from "./command.ts";
+import { EXIT, type ExitCode } from "./exit.ts";
+import { displayText, formatTable, writeLine, type CliIo } from "./io.ts";
+import { outline } from "./stat.ts";
+
+type Fields = Readonly<Record<string, unknown>>;
+
+/** `kintsugi status`: health in one line, then the nodes. Exit code 6 where the store says that it is not well. */
+export async function runStatus(io: CliIo, options: ClientOptions): Promise<ExitCode> {
+  const { health, stats } = await withClient(io, options, async (client) => ({
+    health: fieldsOf(await client.requestJson({ method: "GET", target: "/cluster/health", accept: [503] })),
+    stats: fieldsOf(await client.requestJson({ method: "GET", target: "/cluster/stats" })),
+  }));
+  if (options.json) {
+    await writeLine(io.stdout, JSON.stringify({ health, stats }));
+  } else {
+    const { nodes: nodesHealth, ...rest } = health;
+    const nodes = nodesOf(stats["nodes"]) ?? nodesOf(nodesHealth);
+    const { nodes: _, ...figures } = stats;
+    for (const line of [...outline(rest), ...outline(figures)]) await writeLine(io.stdout, line);
+    for (const line of nodes === null ? [] : ["", ...nodesTable(nodes)]) await writeLine(io.stdout, line);
+  }
+  return health["status"] === "ok" ? EXIT.ok : EXIT.unavailable;
+}
+
+function nodesTable(nodes: readonly Fields[]): string[] {
+  const columns = [...new Set(nodes.flatMap((node) => Object.keys(node)))];
+  const rows = nodes.map((node) => columns.map((column) => cell(column, node[column])));
+  return formatTable([columns.map((column) => column.replace(/Bytes$/, "").toUpperCase()), ...rows]);
+}
+
+function cell(column: string, value: unknown): string {
+  if (typeof value === "number" && column.endsWith("Bytes")) return formatBytes(value);
+  return displayText(
+    typeof value === "string" || typeof value === "number" ? String(value) : JSON.stringify(value ?? "-"),
+  );
+}
+
+function nodesOf(value: unknown): Fields[] | null {
+  return Array.isArray(value) ? value.map(fieldsOf) : null;
+}
+
+function fieldsOf(value: unknown): Fields {
+  return typeof value === "object" && value !== null ? (value as Fields) : {};
+}

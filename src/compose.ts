@@ -1,0 +1,158 @@
+import { join } from "node:path";
+import { Registry } from "prom-client";
+import { openLmdbBlobStore } from "./blob/lmdb-blob-store.ts";
+import type { BlobStore } from "./blob/blob-store.ts";
+import { createCoder } from "./coding/adaptive-coder.ts";
+import { StripePool } from "./coding/stripe-pool.ts";
+import type { Config } from "./config.ts";
+import { bucketSettings } from "./config.ts";
+import { StoreError } from "./domain/errors.ts";
+import type { NodeName } from "./domain/ids.ts";
+import { createTxidSource } from "./domain/ids.ts";
+import { recoverIntents } from "./healer/recover.ts";
+import type { RecoverSummary } from "./healer/recover.ts";
+import type { Clock } from "./lib/clock.ts";
+import { lockDataDir } from "./lib/dir-lock.ts";
+import type { FaultPoints } from "./lib/fault-points.ts";
+import type { Logger } from "./lib/logger.ts";
+import type { Random } from "./lib/random.ts";
+import { Semaphore } from "./lib/semaphore.ts";
+import { createStaticMembership } from "./membership/static-membership.ts";
+import type { Membership } from "./membership/membership.ts";
+import { openMetadataEnvironment } from "./metadata/lmdb-metadata-environment.ts";
+import { openLmdbMetadataStore } from "./metadata/lmdb-metadata-store.ts";
+import { ActiveWrites } from "./object/active-writes.ts";
+import type { ObjectDeps } from "./object/deps.ts";
+import { createObjectMetrics } from "./object/metrics.ts";
+import { ReadPins } from "./object/read-pins.ts";
+import { Releaser } from "./object/release.ts";
+import { openLmdbWal } from "./wal/lmdb-wal.ts";
+
+/** The runtime's own faculties; a test brings its own. */
+export type System = {
+  readonly clock: Clock;
+  readonly random: Random;
+  readonly logger: Logger;
+  readonly faults: FaultPoints;
+};
+
+export type EmbeddedStore = {
+  readonly deps: ObjectDeps;
+  readonly registry: Registry;
+  /** What start-up found unfinished and settled. */
+  readonly recovered: RecoverSummary;
+  /** Settles when a storage error makes going on impossible. */
+  readonly failed: Promise<StoreError>;
+  close(): Promise<void>;
+};
+
+/** How long the blobs of a replaced version stay for readers that have its record but not yet its first bytes. */
+const RELEASE_DELAY_MS = 5_000;
+const NODE_STATE_POLL_MS = 500;
+
+/**
+ * Builds the embedded store: every part in this process, on LMDB. What is opened first is closed last.
+ * @throws {StoreError} `data_dir_locked`, `storage_error`, `format_unknown`
+ */
+export async function openEmbeddedStore(config: Config, system: System): Promise<EmbeddedStore> {
+  const { clock, random, logger } = system;
+  const open = new AsyncDisposableStack();
+  try {
+    const lock = await lockDataDir(config.dataDir, random);
+    if (lock === null) {
+      throw new StoreError(
+        "data_dir_locked",
+        `Cannot open ${config.dataDir}: another process has it open, end it first`,
+      );
+    }
+    open.defer(() => lock.release());
+
+    let fail: (cause: StoreError) => void = () => {};
+    const failed = new Promise<StoreError>((resolve) => (fail = resolve));
+    const environment = await openMetadataEnvironment({
+      path: join(config.dataDir, "metadata"),
+      clock,
+      logger,
+      onFenced: (cause) =>
+        fail(new StoreError("metadata_unavailable", "The metadata store met a storage error", { cause })),
+    });
+    open.defer(() => environment.close());
+    const metadata = openLmdbMetadataStore({ environment, clock });
+    open.defer(() => metadata.close());
+    const wal = openLmdbWal({ environment, clock });
+    open.defer(() => wal.close());
+
+    const membership = createStaticMembership(
+      config.cluster.nodes.map((node) => ({ ...node, state: "live" as const })),
+    );
+    open.defer(() => membership.close());
+    const nodes = await openNodes(config, system, membership);
+    open.defer(async () => void (await Promise.all([...nodes.values()].map((node) => node.close()))));
+    open.defer(pollNodeStates(clock, nodes, membership));
+
+    const coder = createCoder({ threads: config.threads, clock, logger });
+    open.defer(() => coder.close());
+
+    const registry = new Registry();
+    const metrics = createObjectMetrics(registry);
+    const pins = new ReadPins();
+    const active = new ActiveWrites();
+    const { timeouts } = config;
+    const recovered = await recoverIntents(
+      { clock, logger, metadata, wal, nodes, metrics, active, waitMs: timeouts.nodeMs },
+      // The lock on the data directory proves that whoever wrote these intents is gone.
+      { writerDead: true },
+    );
+
+    const releaser = new Releaser({
+      ...{ clock, logger, wal, nodes, pins, active },
+      releaseDelayMs: RELEASE_DELAY_MS,
+      nodeMs: timeouts.nodeMs,
+    });
+    open.defer(() => releaser.close());
+
+    const deps: ObjectDeps = {
+      ...{ clock, random, logger, metadata, wal, membership, nodes, coder, metrics, pins, active, releaser, timeouts },
+      faults: system.faults,
+      stripes: new StripePool({ keptBytesMax: config.memory.inFlightBytesMax / 4 }),
+      memory: new Semaphore(config.memory.inFlightBytesMax, clock),
+      nextTxid: createTxidSource(clock, random),
+      settingsOf: (bucket) => bucketSettings(config, bucket),
+      objectBytesMax: config.http.objectBytesMax,
+    };
+    const parts = open.move();
+    return { deps, registry, recovered, failed, close: () => parts.disposeAsync() };
+  } catch (cause) {
+    await open.disposeAsync();
+    throw cause;
+  }
+}
+
+async function openNodes(
+  config: Config,
+  { clock, logger }: System,
+  membership: Membership,
+): Promise<Map<NodeName, BlobStore>> {
+  const stores = await Promise.all(
+    config.cluster.nodes.map(({ name }) =>
+      openLmdbBlobStore({
+        node: name,
+        dir: join(config.dataDir, "nodes", name),
+        clock,
+        logger: logger.child({ node: name }),
+        settings: config.storage,
+        onFenced: () => membership.report(name, "fenced"),
+      }),
+    ),
+  );
+  return new Map(stores.map((store) => [store.node, store]));
+}
+
+/** Keeps placement informed of nodes that ran full or have space again; answers how to stop. */
+function pollNodeStates(clock: Clock, nodes: ReadonlyMap<NodeName, BlobStore>, membership: Membership): () => void {
+  let timer = clock.startTimer(NODE_STATE_POLL_MS, function poll() {
+    for (const [name, store] of nodes) membership.report(name, store.state());
+    timer = clock.startTimer(NODE_STATE_POLL_MS, poll);
+  });
+  return () => timer.cancel();
+}

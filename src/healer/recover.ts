@@ -1,0 +1,155 @@
+import type { BlobStore } from "../blob/blob-store.ts";
+import { decodeDescriptor } from "../domain/blob.ts";
+import type { NodeName, VersionId } from "../domain/ids.ts";
+import { REVISION_NONE, blobIdOf } from "../domain/ids.ts";
+import type { Intent } from "../domain/intent.ts";
+import type { BlobSet } from "../domain/manifest.ts";
+import type { ObjectRecord, StoredRecord } from "../domain/record.ts";
+import { withFence } from "../domain/record.ts";
+import type { ActiveWrites } from "../object/active-writes.ts";
+import type { ObjectMetrics } from "../object/metrics.ts";
+import { deleteBlobs } from "../object/release.ts";
+import type { Clock } from "../lib/clock.ts";
+import { deadlineIn } from "../lib/deadline.ts";
+import type { Logger } from "../lib/logger.ts";
+import type { MetadataStore } from "../metadata/metadata-store.ts";
+import type { Wal } from "../wal/wal.ts";
+import { planRecovery } from "./recover-plan.ts";
+
+export type RecoverDeps = {
+  readonly clock: Clock;
+  readonly logger: Logger;
+  readonly metadata: MetadataStore;
+  readonly wal: Wal;
+  readonly nodes: ReadonlyMap<NodeName, BlobStore>;
+  readonly metrics: ObjectMetrics;
+  readonly active: ActiveWrites;
+  readonly waitMs: number;
+};
+
+export type RecoverSummary = {
+  readonly finished: number;
+  readonly resurrected: number;
+  readonly rolledBack: number;
+  readonly left: number;
+};
+
+const PAGE_INTENTS = 256;
+
+/**
+ * Settles the intents of writes that ended without saying so. Idempotent: a crash in between repeats harmlessly.
+ * `writerDead` states that no process but this one can still commit what it finds.
+ */
+export async function recoverIntents(deps: RecoverDeps, options: { writerDead: boolean }): Promise<RecoverSummary> {
+  const counts = { finished: 0, resurrected: 0, rolledBack: 0, left: 0 };
+  for (let after = 0; ;) {
+    const page = await deps.wal.readOpen(after, PAGE_INTENTS, deadline(deps));
+    if (page.length === 0) return counts;
+    for (const { sequence, intent } of page) {
+      after = sequence;
+      if (deps.active.has(intent.txid)) continue;
+      const outcome = await recoverIntent(deps, intent, options.writerDead);
+      counts[outcome] += 1;
+      deps.metrics.recovered.inc({ outcome });
+    }
+  }
+}
+
+async function recoverIntent(deps: RecoverDeps, intent: Intent, writerDead: boolean): Promise<keyof RecoverSummary> {
+  const { bucket, key, txid } = intent;
+  const { found, draft, complete } = await findBlobs(deps, intent);
+  // A node that cannot be asked may hold blobs that decide the case: never conclude from lack of evidence.
+  if (!complete) return "left";
+  const stored = await deps.metadata.get(bucket, key, deadline(deps));
+  const plan = planRecovery({ intent, stored, found, draft, writerDead });
+  switch (plan.action) {
+    case "resurrect": {
+      const change = { record: plan.record, ifRevision: stored?.revision ?? REVISION_NONE };
+      const result = await deps.metadata.commit(change, deadline(deps));
+      if (!result.ok) return "left";
+      await deleteBlobs({ ...deps, nodeMs: deps.waitMs }, intent.replaces);
+      break;
+    }
+    case "roll_back":
+      if (plan.fence && !(await fence(deps, intent, stored))) return "left";
+      if (!(await deleteBlobs({ ...deps, nodeMs: deps.waitMs }, plan.remove))) return "left";
+      break;
+    case "finish":
+      if (!(await deleteBlobs({ ...deps, nodeMs: deps.waitMs }, plan.remove))) return "left";
+      break;
+  }
+  await deps.wal.settle([txid], deadline(deps));
+  deps.logger.info({ txid, bucket, action: plan.action }, "an open intent was settled");
+  return plan.action === "finish" ? "finished" : plan.action === "resurrect" ? "resurrected" : "rolledBack";
+}
+
+/** Looks for the planned blobs on every node, since a spare may have taken one that was planned elsewhere. */
+async function findBlobs(
+  deps: RecoverDeps,
+  intent: Intent,
+): Promise<{ found: BlobSet[]; draft: ObjectRecord | null; complete: boolean }> {
+  let draft: ObjectRecord | null = null;
+  let complete = true;
+  const found: BlobSet[] = [];
+  for (const set of intent.planned) {
+    const nodes: (NodeName | null)[] = [];
+    for (let index = 0; index < set.nodes.length; index += 1) {
+      const holder = await findBlob(deps, blobIdOf(set.txid, set.part, index), set.nodes[index] ?? null);
+      complete &&= holder.complete;
+      if (holder.descriptor !== null) draft ??= decodeDescriptor(holder.descriptor).record;
+      nodes.push(holder.node);
+    }
+    found.push({ ...set, nodes });
+  }
+  return { found, draft, complete };
+}
+
+async function findBlob(
+  deps: RecoverDeps,
+  id: ReturnType<typeof blobIdOf>,
+  planned: NodeName | null,
+): Promise<{ node: NodeName | null; descriptor: Uint8Array | null; complete: boolean }> {
+  let complete = true;
+  const likelyFirst = [...deps.nodes.keys()].sort((a, b) => Number(b === planned) - Number(a === planned));
+  for (const node of likelyFirst) {
+    try {
+      const blob = await deps.nodes.get(node)?.describe(id, deadline(deps));
+      if (blob != null) return { node, descriptor: blob.descriptor, complete: true };
+    } catch (cause) {
+      deps.logger.warn({ node, blob: id, cause: String(cause) }, "recovery could not ask a node");
+      complete = false;
+    }
+  }
+  return { node: null, descriptor: null, complete };
+}
+
+/**
+ * Bumps the record that the plan was made from, naming the txid: its late commit then conflicts and gives up. A record
+ * that has changed meanwhile may be that very commit, so the plan is void and the intent is looked at again later.
+ */
+async function fence(deps: RecoverDeps, intent: Intent, stored: StoredRecord | null): Promise<boolean> {
+  const record = withFence(stored?.record ?? emptyRecord(deps, intent), intent.txid);
+  const result = await deps.metadata.commit({ record, ifRevision: stored?.revision ?? REVISION_NONE }, deadline(deps));
+  return result.ok;
+}
+
+function emptyRecord(deps: RecoverDeps, intent: Intent): ObjectRecord {
+  return {
+    state: "fence",
+    bucket: intent.bucket,
+    key: intent.key,
+    version: intent.txid as string as VersionId,
+    modifiedAtMs: deps.clock.wallMs(),
+    sizeBytes: 0,
+    etag: "",
+    sha256: null,
+    contentType: "",
+    userMetadata: {},
+    manifest: { strategy: "inline", bytes: new Uint8Array(0) },
+    fencedTxids: [],
+  };
+}
+
+function deadline(deps: RecoverDeps) {
+  return deadlineIn(deps.clock, deps.waitMs);
+}

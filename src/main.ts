@@ -1,0 +1,22 @@
+#!/usr/bin/env node
+import { runCli } from "./cli/program.ts";
+import { systemClock } from "./lib/clock.ts";
+
+const stop = new AbortController();
+for (const signal of ["SIGINT", "SIGTERM"] as const) {
+  // The first asks for a clean end, the second does not wait for it.
+  process.on(signal, () => (stop.signal.aborted ? process.exit(130) : stop.abort()));
+}
+// Without a listener a reader that goes away, as `head` does, would end the process with a stack trace.
+for (const output of [process.stdout, process.stderr]) output.on("error", () => {});
+
+const exitCode = await runCli(process.argv.slice(2), {
+  stdin: process.stdin,
+  stdout: process.stdout,
+  stderr: process.stderr,
+  stderrIsTerminal: process.stderr.isTTY === true,
+  clock: systemClock,
+  signal: stop.signal,
+});
+// Ends also what would keep the process alive, such as an open stdin, but not before all output is out.
+process.stdout.write("", () => process.exit(exitCode));

@@ -1,0 +1,36 @@
+import type { StoredRecord } from "../domain/record.ts";
+import type { CommitOutcome, PendingChange } from "./plan-commits.ts";
+import { decodeStoredValue } from "./stored-value.ts";
+
+/** Listeners that are told of commits, in the order of the commits. */
+export class CommitWatch {
+  readonly #listeners = new Set<(stored: StoredRecord) => void>();
+
+  /** The function given back ends the watch. A listener added twice is told twice. */
+  add(listener: (stored: StoredRecord) => void): () => void {
+    const own = (stored: StoredRecord) => listener(stored);
+    this.#listeners.add(own);
+    return () => void this.#listeners.delete(own);
+  }
+
+  /** Tells of the accepted changes. Records are decoded afresh: the memory of the given ones is their owner's. */
+  tell(changes: readonly PendingChange[], outcomes: readonly CommitOutcome[]): void {
+    if (this.#listeners.size === 0) return;
+    changes.forEach((change, index) => {
+      if (outcomes[index]?.ok !== true) return;
+      const stored = decodeStoredValue(Buffer.from(change.value));
+      for (const listener of this.#listeners) callListener(listener, stored);
+    });
+  }
+}
+
+function callListener(listener: (stored: StoredRecord) => void, stored: StoredRecord): void {
+  try {
+    listener(stored);
+  } catch (bug) {
+    // The commit stands, so its caller must not see this error; the process must.
+    queueMicrotask(() => {
+      throw bug;
+    });
+  }
+}

@@ -1,0 +1,56 @@
+import type { Registry } from "prom-client";
+import { Counter } from "prom-client";
+
+/** What the object paths count. Registered once per process. */
+export type ObjectMetrics = ReturnType<typeof createObjectMetrics>;
+
+export function createObjectMetrics(registry: Registry) {
+  const registers = [registry];
+  return {
+    writes: new Counter({
+      name: "kintsugi_object_writes_total",
+      help: "Committed writes by strategy",
+      labelNames: ["strategy"],
+      registers,
+    }),
+    contentBytes: new Counter({
+      name: "kintsugi_object_content_bytes_total",
+      help: "Bytes of content by direction: in (committed), out (handed to a reader)",
+      labelNames: ["direction"],
+      registers,
+    }),
+    nodeBytesWritten: new Counter({
+      name: "kintsugi_node_bytes_written_total",
+      help: "Payload bytes sent to nodes, copies and parity included",
+      registers,
+    }),
+    hotUpdates: new Counter({
+      name: "kintsugi_hot_updates_total",
+      help: "Writes that changed hot fields only and touched no node",
+      registers,
+    }),
+    degradedReads: new Counter({
+      name: "kintsugi_degraded_reads_total",
+      help: "Stripes that were read around a missing or damaged blob",
+      registers,
+    }),
+    cellsDamaged: new Counter({
+      name: "kintsugi_cells_damaged_total",
+      help: "Cells whose checksum did not match when read",
+      labelNames: ["node"],
+      registers,
+    }),
+    storageErrors: new Counter({
+      name: "storage_errors",
+      help: "Failures that nodes answered, by code",
+      labelNames: ["node", "code"],
+      registers,
+    }),
+    recovered: new Counter({
+      name: "kintsugi_intents_recovered_total",
+      help: "Intents that recovery settled, by outcome",
+      labelNames: ["outcome"],
+      registers,
+    }),
+  };
+}

@@ -1,0 +1,110 @@
+import { StoreError } from "../domain/errors.ts";
+import type { Redundancy, Strategy } from "../domain/manifest.ts";
+import type { Receipt } from "../domain/receipt.ts";
+import type { StoredRecord } from "../domain/record.ts";
+import type { BucketSettings } from "../domain/settings.ts";
+import { chooseStrategy } from "../placement/strategies.ts";
+import type { ChosenStrategy } from "../placement/strategies.ts";
+import { BodyReader } from "./body-reader.ts";
+import { requireConditions } from "./conditions.ts";
+import type { ObjectDeps } from "./deps.ts";
+import { putCoded } from "./put-coded.ts";
+import { putHybrid } from "./put-hybrid.ts";
+import { putInline } from "./put-inline.ts";
+import type { PutRequest } from "./requests.ts";
+import type { WriteOutcome } from "./write.ts";
+import { beginWrite, metadataDeadline } from "./write.ts";
+
+/**
+ * Stores one object under its key, replacing what was there. Resolves when the new version is durable on the quorum of
+ * its consistency and committed; the receipt says what was achieved.
+ * @throws {StoreError} `precondition_failed`, `body_too_large`, `body_incomplete`, `digest_mismatch`, the JSON errors
+ * of a strict split, `placement_impossible`, `quorum_unavailable`, `metadata_unavailable`, `overloaded`; nothing of a
+ * failed write is ever visible
+ */
+export async function putObject(deps: ObjectDeps, request: PutRequest): Promise<Receipt> {
+  const seen = await deps.metadata.get(request.bucket, request.key, metadataDeadline(deps));
+  requireConditions(request.preconditions, seen);
+  deps.faults.reach("put.parsed");
+  const outcome = await writeVersion(deps, request, seen, "replace");
+  if (!outcome.ok) throw new StoreError("write_conflict", "Cannot commit: the object changed", { retriable: true });
+  return outcome.receipt;
+}
+
+/** Stores a version over the one that was seen. With `exact`, answers the current one instead when that has changed. */
+export async function writeVersion(
+  deps: ObjectDeps,
+  request: PutRequest,
+  seen: StoredRecord | null,
+  onConflict: "replace" | "exact",
+): Promise<WriteOutcome> {
+  const settings = deps.settingsOf(request.bucket);
+  const body = new BodyReader(request.body, deps.objectBytesMax);
+  try {
+    const chosen = await pickStrategy(settings, request, body);
+    const put = { request, seen, body, settings, write: beginWrite(deps, request, onConflict) };
+    const outcome = await putBy(deps, put, chosen);
+    if (outcome.ok) countWrite(deps, outcome.receipt);
+    return outcome;
+  } finally {
+    await body.cancel();
+  }
+}
+
+/** One put on its way through the strategies. */
+export type Put = {
+  readonly request: PutRequest;
+  readonly seen: StoredRecord | null;
+  readonly body: BodyReader;
+  readonly settings: BucketSettings;
+  readonly write: ReturnType<typeof beginWrite>;
+};
+
+async function putBy(deps: ObjectDeps, put: Put, chosen: ChosenStrategy): Promise<WriteOutcome> {
+  switch (chosen.strategy) {
+    case "inline":
+      return await putInline(deps, put);
+    case "replication":
+    case "ec":
+      return await putCoded(deps, put, chosen.strategy);
+    case "field_hybrid":
+      return await putHybrid(deps, put, chosen.mode);
+  }
+}
+
+/** Looks just far enough into the body for the rules of `auto`. */
+async function pickStrategy(settings: BucketSettings, request: PutRequest, body: BodyReader): Promise<ChosenStrategy> {
+  const choice = request.strategy ?? settings.strategy;
+  if (choice !== "auto")
+    return chooseStrategy(settings, request.strategy, { sizeBytes: body.declaredBytes, firstByte: null });
+  const smallMax = Math.max(settings.inlineBytesMax, settings.replicationBytesMax, settings.hybridBytesMin);
+  const head = await body.peek(body.declaredBytes === null ? smallMax + 1 : 1);
+  const sizeBytes = head.ended ? head.bytes.length : body.declaredBytes;
+  return chooseStrategy(settings, request.strategy, { sizeBytes, firstByte: firstVisible(head.bytes) });
+}
+
+function firstVisible(bytes: Uint8Array): number | null {
+  for (const byte of bytes) {
+    if (byte !== 0x20 && byte !== 0x09 && byte !== 0x0a && byte !== 0x0d) return byte;
+  }
+  return null;
+}
+
+export function redundancyOf(settings: BucketSettings, strategy: Exclude<Strategy, "inline">): Redundancy {
+  return strategy === "replication"
+    ? { scheme: "replication", copies: settings.replicas }
+    : { scheme: "ec", k: settings.k, m: settings.m };
+}
+
+/** @throws {StoreError} `digest_mismatch` when the body is not the one that the sender announced */
+export function requireDigests(request: PutRequest, digests: { sha256: string; md5: string | null }): void {
+  const wrong =
+    (request.expectedSha256 !== null && request.expectedSha256 !== digests.sha256 && "SHA-256") ||
+    (request.expectedMd5 !== null && request.expectedMd5 !== digests.md5 && "MD5");
+  if (wrong) throw new StoreError("digest_mismatch", `The body's ${wrong} is not the one that was announced`);
+}
+
+function countWrite(deps: ObjectDeps, receipt: Receipt): void {
+  deps.metrics.writes.inc({ strategy: receipt.strategy });
+  deps.metrics.contentBytes.inc({ direction: "in" }, receipt.sizeBytes);
+}
