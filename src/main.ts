@@ -10,13 +10,18 @@ for (const signal of ["SIGINT", "SIGTERM"] as const) {
 // Without a listener a reader that goes away, as `head` does, would end the process with a stack trace.
 for (const output of [process.stdout, process.stderr]) output.on("error", () => {});
 
-const exitCode = await runCli(process.argv.slice(2), {
+const io = {
   stdin: process.stdin,
   stdout: process.stdout,
   stderr: process.stderr,
   stderrIsTerminal: process.stderr.isTTY === true,
   clock: systemClock,
   signal: stop.signal,
+};
+// Storage engine, threads and web server load for `serve` alone: the other commands start without them.
+const exitCode = await runCli(process.argv.slice(2), io, async (config) => {
+  const { runAll } = await import("./role/all.ts");
+  return await runAll(config);
 });
 // Ends also what would keep the process alive, such as an open stdin, but not before all output is out.
 process.stdout.write("", () => process.exit(exitCode));

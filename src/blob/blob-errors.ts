@@ -43,3 +43,9 @@ export function writerConflict(node: NodeName, id: BlobId): StoreError {
     retriable: true,
   });
 }
+
+export function writerAborted(node: NodeName, id: BlobId): StoreError {
+  return new StoreError("node_unavailable", `Cannot go on with blob ${id} on node ${node}: its write was aborted`, {
+    retriable: true,
+  });
+}

@@ -6,7 +6,7 @@ import type { Clock } from "../lib/clock.ts";
 import type { Deadline } from "../lib/deadline.ts";
 import { deadlineIn } from "../lib/deadline.ts";
 import { LIMITS } from "../limits.ts";
-import { blobDamaged, nodeClosed, waitTooLong } from "./blob-errors.ts";
+import { blobDamaged, waitTooLong, writerAborted } from "./blob-errors.ts";
 import type { CommitBatch } from "./commit-batch.ts";
 import type { LmdbVolume } from "./lmdb-volume.ts";
 import type { CellRun } from "./seal.ts";
@@ -61,7 +61,7 @@ export class LmdbBlobWriter implements BlobWriter {
     assert(this.#state !== "sealing" && this.#state !== "sealed", "no cell follows the seal");
     assert(index === this.#checksums.length, "cells come in order and without gaps");
     assert(payload.length > 0 && payload.length <= LIMITS.cellBytesMax, "a cell has 1 byte to the maximum");
-    if (this.#state === "aborted") throw nodeClosed(this.#deps.node, `write a cell of the aborted blob ${this.#id}`);
+    if (this.#state === "aborted") throw writerAborted(this.#deps.node, this.#id);
     this.#checksums.push(checksum);
     this.#volumeOfCell.push(null);
     this.#payloadBytes += payload.length;
@@ -80,7 +80,7 @@ export class LmdbBlobWriter implements BlobWriter {
   async seal(descriptor: Uint8Array): Promise<void> {
     if (this.#state === "sealed") return;
     assert(this.#state !== "sealing", "a blob is sealed once");
-    if (this.#state === "aborted") throw nodeClosed(this.#deps.node, `seal the aborted blob ${this.#id}`);
+    if (this.#state === "aborted") throw writerAborted(this.#deps.node, this.#id);
     this.#state = "sealing";
     await Promise.all(this.#pending);
     if (this.#failure !== null) throw this.#failure;

@@ -82,6 +82,20 @@ export class VolumeSet {
     return null;
   }
 
+  /** True when a seal of this id lies somewhere, readable or not. */
+  holds(id: BlobId): boolean {
+    for (const volume of this.#newestFirst) {
+      if (volume.mayHold(id) && volume.get(sealKey(id)) !== null) return true;
+    }
+    return false;
+  }
+
+  /** The seal in one volume that holds it. @throws {StoreError} `blob_damaged` */
+  sealIn(volume: LmdbVolume, id: BlobId): Seal | null {
+    const bytes = volume.get(sealKey(id));
+    return bytes === null ? null : parseSeal(bytes, id);
+  }
+
   /** Volumes in which a seal of this id lies, readable or not. */
   holdersOf(id: BlobId): LmdbVolume[] {
     const key = sealKey(id);
@@ -92,9 +106,7 @@ export class VolumeSet {
   admit(valueBytes: number): LmdbVolume | null {
     if (this.#growing !== null || this.#active === null) return null;
     if (this.#active.admits(valueBytes)) return this.#active;
-    const reusable = this.#newestFirst.find(
-      (volume) => volume !== this.#active && volume.reopenForWrites(valueBytes),
-    );
+    const reusable = this.#newestFirst.find((volume) => volume !== this.#active && volume.reopenForWrites(valueBytes));
     if (reusable === undefined) return null;
     this.#active = reusable;
     return reusable;

@@ -1,6 +1,7 @@
 import { parse, stringify } from "yaml";
 import { loadConfig, readConfig, systemConfigSources, type Config, type FlagSetting } from "../config.ts";
 import { formatConfigProblems } from "../config/problems.ts";
+import { settingsReference } from "../config/reference.ts";
 import { EXIT, usageError, type ExitCode } from "./exit.ts";
 import { writeLine, type CliIo } from "./io.ts";
 
@@ -40,6 +41,12 @@ export async function runConfigShow(io: CliIo, options: ConfigOptions & { readon
     io.stdout,
     options.json ? plain : stringify(parse(plain), { collectionStyle: "any", lineWidth: 120 }).trimEnd(),
   );
+  return EXIT.ok;
+}
+
+/** `kintsugi config reference` */
+export async function runConfigReference(io: CliIo): Promise<ExitCode> {
+  await writeLine(io.stdout, settingsReference());
   return EXIT.ok;
 }
 

@@ -7,13 +7,14 @@ import type { ClientOptions } from "./command.ts";
 import type { ConfigOptions } from "./config-commands.ts";
 import { EXIT, describeFailure } from "./exit.ts";
 import { OutputClosed, type CliIo } from "./io.ts";
+import type { RunStore } from "./serve.ts";
 
 export const URL_DEFAULT = "http://127.0.0.1:8000";
 
 /** Runs one command line, without program name. Resolves with the exit code; every failure is one line on stderr. */
-export async function runCli(operands: readonly string[], io: CliIo): Promise<number> {
+export async function runCli(operands: readonly string[], io: CliIo, runStore: RunStore): Promise<number> {
   let exitCode: number = EXIT.ok;
-  const program = buildProgram(io, (code) => (exitCode = code));
+  const program = buildProgram(io, runStore, (code) => (exitCode = code));
   try {
     await program.parseAsync(operands, { from: "user" });
     return exitCode;
@@ -31,7 +32,7 @@ type Finish = (exitCode: number) => void;
 /** Options as commander hands them over, before they become those of a command. */
 type Raw = Readonly<Record<string, unknown>>;
 
-function buildProgram(io: CliIo, finish: Finish): Command {
+function buildProgram(io: CliIo, runStore: RunStore, finish: Finish): Command {
   const program = new Command("kintsugi")
     .description("An object store for device fleets. `kintsugi serve` starts one, the other commands talk to it.")
     .exitOverride()
@@ -40,16 +41,16 @@ function buildProgram(io: CliIo, finish: Finish): Command {
       writeErr: (text) => io.stderr.write(text.replace(/^error: /, "kintsugi: usage: ")),
     })
     .showHelpAfterError("Run `kintsugi --help` or `kintsugi help COMMAND` to see what there is.");
-  addServe(program, io, finish);
+  addServe(program, io, runStore, finish);
   addTransfers(program, io, finish);
   addQueries(program, io, finish);
   addConfig(program, io, finish);
   return program;
 }
 
-function addServe(program: Command, io: CliIo, finish: Finish): void {
+function addServe(program: Command, io: CliIo, runStore: RunStore, finish: Finish): void {
   withConfigOptions(program.command("serve").description("run a complete store in this process")).action(
-    async (raw: Raw) => finish(await (await import("./serve.ts")).runServe(io, configOptions(raw))),
+    async (raw: Raw) => finish(await (await import("./serve.ts")).runServe(io, configOptions(raw), runStore)),
   );
 }
 
@@ -134,6 +135,10 @@ function addConfig(program: Command, io: CliIo, finish: Finish): void {
     .action(async (file: string, raw: Raw) =>
       finish(await (await import("./config-commands.ts")).runConfigCheck(io, file, raw["json"] === true)),
     );
+  config
+    .command("reference")
+    .description("list every setting with its variable, default and meaning, as Markdown")
+    .action(async () => finish(await (await import("./config-commands.ts")).runConfigReference(io)));
   withConfigOptions(config.command("show").description("show the settings that `serve` would run with"))
     .addOption(jsonOption())
     .action(async (raw: Raw) => {

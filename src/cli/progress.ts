@@ -22,7 +22,7 @@ export function startProgress(io: CliIo, label: string, sizeBytes: number | null
     const shape = sizeBytes === null ? "{value}  {speed}/s" : "{bar} {percentage}%  {value} of {total}  {speed}/s";
     const created = new SingleBar({
       format: `${displayText(label)}  ${shape}`,
-      stream: io.stderr as NodeJS.WriteStream,
+      stream: io.stderr,
       clearOnComplete: true,
       hideCursor: true,
       barsize: 24,

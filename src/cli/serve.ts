@@ -3,12 +3,23 @@ import { configOf, type ConfigOptions } from "./config-commands.ts";
 import { CliError, EXIT } from "./exit.ts";
 import { writeLine, type CliIo } from "./io.ts";
 
+/** A store that takes requests. */
+export type RunningStore = {
+  /** Where it listens, such as `http://127.0.0.1:8000`. */
+  readonly address: string;
+  /** Resolves with the exit code when the store has ended, by `close` or by a fault. */
+  readonly closed: Promise<number>;
+  /** Lets requests under way finish, then ends. */
+  close(): Promise<void>;
+};
+
+/** Builds and starts a store; given by `main.ts`, because commands know nothing of what a store is made of. */
+export type RunStore = (config: Config) => Promise<RunningStore>;
+
 /** `kintsugi serve`: runs a whole store until a signal or a fault ends it. Resolves with the exit code. */
-export async function runServe(io: CliIo, options: ConfigOptions): Promise<number> {
+export async function runServe(io: CliIo, options: ConfigOptions, runStore: RunStore): Promise<number> {
   const config = configOf(options);
-  // Storage engine, threads and web server load here and nowhere else: the other commands start without them.
-  const { runAll } = await import("../role/all.ts");
-  const store = await runAll(config).catch((cause: unknown) => {
+  const store = await runStore(config).catch((cause: unknown) => {
     throw explainStart(cause, config);
   });
   for (const line of greetingOf(config, store.address)) await writeLine(io.stdout, line);

@@ -32,5 +32,5 @@ function isPlain(value: unknown): boolean {
 }
 
 function plain(value: unknown): string {
-  return value === null ? "-" : displayText(String(value));
+  return value === null ? "-" : displayText(typeof value === "string" ? value : JSON.stringify(value));
 }

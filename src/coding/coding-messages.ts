@@ -14,7 +14,7 @@ import type { Spent } from "./spent.ts";
 /** Given to every thread when it starts. */
 export type CodingThreadSettings = {
   readonly forceFallback: boolean;
-  /** For tests of worker death: the thread that is asked to absorb bytes of this upload dies. */
+  /** For tests of worker death: the thread that is asked to absorb or decode bytes of this txid dies. */
   readonly dieOn: { readonly txid: Txid; readonly by: "exit" | "throw" } | null;
 };
 

@@ -25,6 +25,7 @@ export function createCodingThread(settings: CodingThreadSettings): (task: Codin
         case "upload":
           return await serveUpload(deps, settings, task.options, task.port);
         case "decode": {
+          if (settings.dieOn?.txid === task.request.txid) die(settings.dieOn.by);
           const startMs = deps.clock.monotonicMs();
           const result = await decodeStripe(deps.reedSolomon, new Uint8Array(task.memory), task.request);
           spent.decodeMs = deps.clock.monotonicMs() - startMs;

@@ -23,13 +23,13 @@ export function createGaloisField(bits: number, polynomial: number): GaloisField
   const powers = new Int32Array(2 * order);
   let value = 1;
   for (let exponent = 0; exponent < order; exponent += 1) {
+    assert(exponent === 0 || value !== 1, "the polynomial of a Galois field is primitive");
     powers[exponent] = value;
     powers[exponent + order] = value;
     logs[value] = exponent;
     value <<= 1;
     if (value >= size) value = (value ^ polynomial) & order;
   }
-  assert(value === 1, "the polynomial of a Galois field is primitive");
 
   const logOf = (a: number): number => logs[a] as number;
   const multiply = (a: number, b: number): number => (a === 0 || b === 0 ? 0 : (powers[logOf(a) + logOf(b)] as number));

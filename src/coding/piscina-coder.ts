@@ -64,6 +64,7 @@ class PiscinaCoder implements Coder {
   }
 
   async openUpload(options: UploadOptions): Promise<CodingUpload> {
+    this.#refuseWhenClosing();
     const { port1, port2 } = new MessageChannel();
     const upload = new ThreadUpload(port1, (spent) => addSpent(this.#spent, spent));
     const ended = this.#runTask({ kind: "upload", options, port: port2 }, [port2]);
@@ -103,11 +104,14 @@ class PiscinaCoder implements Coder {
     await this.#pool.destroy();
   }
 
+  #refuseWhenClosing(): void {
+    if (this.#closing === null) return;
+    throw new StoreError("shutting_down", "Cannot code: the coding threads are closing", { retriable: true });
+  }
+
   /** Runs one task to its end. @throws {StoreError} what the task answered, or `worker_failed` */
   async #runTask(task: CodingTask, transferList: Transferable[]): Promise<unknown> {
-    if (this.#closing !== null) {
-      throw new StoreError("shutting_down", "Cannot code: the coding threads are closing", { retriable: true });
-    }
+    this.#refuseWhenClosing();
     const run = this.#pool.run(task, { transferList });
     this.#underWay.add(run);
     try {

@@ -76,7 +76,7 @@ const bucketDefaults = section({
   consistency: setting(
     bucketKinds.consistency,
     "quorum",
-    "What must be durable before a write is acknowledged: any readable set, one spare beyond it, or every blob",
+    "What must be durable before a write is acknowledged. `one`: just enough blobs to read it back, `quorum`: one more, `all`: every one",
   ),
   inlineBytesMax: setting(bucketKinds.inlineBytesMax, 512, "`auto`: bodies up to this size live in the record"),
   replicationBytesMax: setting(

@@ -79,8 +79,8 @@ export function list(allowed: string, accepts: (values: readonly string[]) => bo
 export function orWord<T>(word: "off" | "auto", kind: Kind<T>): Kind<T | null> {
   const allowed = `${kind.allowed}, or ${word}`;
   const schema = z.unknown().transform((raw, context) => {
-    // `off: false` is what YAML 1.1 made of it, so people write both.
-    if (raw === word || (word === "off" && raw === false)) return null;
+    // null is what `config show` prints for the word; false is what older YAML made of `off`.
+    if (raw === word || raw === null || (word === "off" && raw === false)) return null;
     const parsed = kind.schema.safeParse(raw);
     if (parsed.success) return parsed.data;
     context.addIssue({ code: "custom", message: refusal(raw, allowed), input: raw });

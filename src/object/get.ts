@@ -73,6 +73,7 @@ function resolveRange(request: GetRequest, record: ObjectRecord): { start: numbe
 
 async function openBody(deps: ObjectDeps, stored: StoredRecord, start: number, end: number): Promise<Body> {
   const { manifest } = stored.record;
+  if (start === end) return countedBytes(deps, new Uint8Array(0));
   if (manifest.strategy === "inline") return countedBytes(deps, manifest.bytes.subarray(start, end));
   const unpin = deps.pins.pin(blobSetsOf(manifest));
   try {

@@ -73,11 +73,11 @@ export function mergeNode(target: Uint8Array | null, node: PatchNode): Uint8Arra
 }
 
 function nodeAt(bytes: Uint8Array, at: number, key: Uint8Array, depth: number): PatchNode {
-  assert(depth <= LIMITS.jsonDepthMax, "a patch is no deeper than JSON may be");
   if (bytes[at] !== OPENING_BRACE) {
     const value = bytes.subarray(at, skipValue(bytes, at));
     return { key, value, removes: bytes[at] === LETTER_N, members: null, verbatim: true };
   }
+  assert(depth <= LIMITS.jsonDepthMax, "a patch is no deeper than JSON may be");
   const members = new Map<string, PatchNode>();
   let memberCount = 0;
   let verbatim = true;

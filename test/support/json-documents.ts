@@ -61,13 +61,11 @@ export function spelled(name: string): fc.Arbitrary<string> {
 
 function memberOf(name: fc.Arbitrary<string>, value: fc.Arbitrary<string>): fc.Arbitrary<MemberText> {
   return name.chain((chosen) =>
-    fc
-      .tuple(spelled(chosen), value, space, space, space, space)
-      .map(([key, text, s1, s2, s3, s4]) => ({
-        name: chosen,
-        value: text,
-        text: `${s1}${key}${s2}:${s3}${text}${s4}`,
-      })),
+    fc.tuple(spelled(chosen), value, space, space, space, space).map(([key, text, s1, s2, s3, s4]) => ({
+      name: chosen,
+      value: text,
+      text: `${s1}${key}${s2}:${s3}${text}${s4}`,
+    })),
   );
 }
 
@@ -84,8 +82,13 @@ const tree = fc.letrec<{ value: string }>((tie) => ({
   ),
 }));
 
+/**
+ * No name begins with a backslash: V8 13.6 takes another escaped key for such a name when it has just met an object of
+ * that shape in a two-byte string, and the oracle parses with V8.
+ */
 function nameArbitrary(): fc.Arbitrary<string> {
-  return fc.oneof(fc.constantFrom(...NAMES), fc.string({ maxLength: 4 }));
+  const drawn = fc.string({ maxLength: 4 }).filter((name) => !name.startsWith("\\"));
+  return fc.oneof(fc.constantFrom(...NAMES), drawn);
 }
 
 export const valueText: fc.Arbitrary<string> = tree.value;

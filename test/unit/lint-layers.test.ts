@@ -80,7 +80,7 @@ const CASES: readonly (readonly [path: string, source: string, rules: readonly s
   ["src/config.ts", `export const a = process.env["HOME"];\n`, []],
   ["test/free.ts", `export const a = () => [Date.now(), Math.random(), process.env["HOME"]];\n`, []],
 
-  ["src/object/loose.ts", `export const a = (b: any) => b;\n`, ["typescript-eslint(no-explicit-any)"]],
+  ["src/object/loose.ts", `export const a = (b: any) => b;\n`, ["typescript(no-explicit-any)"]],
   ["src/object/loud.ts", `console.log("hello");\nexport {};\n`, ["eslint(no-console)"]],
   ["src/cli/loud.ts", `console.log("hello");\nexport {};\n`, []],
   ["src/object/long-function.ts", LONG_FUNCTION, ["eslint(max-lines-per-function)"]],

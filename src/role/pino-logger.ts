@@ -1,0 +1,37 @@
+import type { Logger as PinoInstance } from "pino";
+import { pino } from "pino";
+import type { Logger } from "../lib/logger.ts";
+
+/** The process's logger: JSON lines on stderr, or lines for people. Request bodies and headers are never handed to it. */
+export function createPinoLogger(options: { level: string; format: "json" | "text" }): Logger {
+  const instance =
+    options.format === "json"
+      ? pino({ level: options.level, base: null }, pino.destination({ dest: 2, sync: true }))
+      : pino({ level: options.level, base: null }, { write: (line: string) => void process.stderr.write(readable(line)) });
+  return wrap(instance);
+}
+
+function wrap(instance: PinoInstance): Logger {
+  return {
+    debug: (fields, message) => instance.debug(fields, message),
+    info: (fields, message) => instance.info(fields, message),
+    warn: (fields, message) => instance.warn(fields, message),
+    error: (fields, message) => instance.error(fields, message),
+    child: (fields) => wrap(instance.child(fields)),
+  };
+}
+
+const LEVEL_NAMES = new Map([
+  [20, "debug"],
+  [30, "info"],
+  [40, "WARN"],
+  [50, "ERROR"],
+]);
+
+/** `12:00:00.123 WARN a node did not take a blob node=node-3 code=node_full` */
+function readable(line: string): string {
+  const { level, time, msg, ...fields } = JSON.parse(line) as { level: number; time: number; msg: string };
+  const stamp = new Date(time).toISOString().slice(11, 23);
+  const rest = Object.entries(fields).map(([name, value]) => `${name}=${typeof value === "string" ? value : JSON.stringify(value)}`);
+  return `${stamp} ${LEVEL_NAMES.get(level) ?? level} ${[msg, ...rest].join(" ")}\n`;
+}

@@ -1,0 +1,114 @@
+import { readdirSync, readFileSync } from "node:fs";
+import { basename, join } from "node:path";
+import { describe, expect, it } from "vitest";
+import type { BucketName, NodeName, ObjectKey, Revision, Txid, VersionId } from "../../../src/domain/ids.ts";
+import type { BlobSet, Manifest, Redundancy } from "../../../src/domain/manifest.ts";
+import { placedBlobsOf, blobSetsOf } from "../../../src/domain/manifest.ts";
+import type { ObjectRecord } from "../../../src/domain/record.ts";
+import type { RecoverPlan, RecoverState } from "../../../src/healer/recover-plan.ts";
+import { planRecovery } from "../../../src/healer/recover-plan.ts";
+
+/**
+ * Each file is a transcript: what recovery finds, a line of dashes, what it decides.
+ *
+ *   intent <txid> <redundancy> seen <revision> [replaces <blob@node> …]
+ *   record absent | record <version> revision <n> [fenced <txid>] [holds <txid> <index:node> …]
+ *   blobs <index:node> …            (-- for one that was not found)
+ *   writer dead | writer unknown
+ */
+const dir = join(import.meta.dirname, "recover");
+
+describe("planRecovery()", () => {
+  for (const file of readdirSync(dir)) {
+    it(`decides as written in ${basename(file, ".txt")}`, () => {
+      const [given, expected] = readFileSync(join(dir, file), "utf8").split("----\n") as [string, string];
+      expect(describePlan(planRecovery(parseState(given)))).toBe(expected.trim());
+    });
+  }
+});
+
+function parseState(text: string): RecoverState {
+  const lines = new Map(
+    text
+      .trim()
+      .split("\n")
+      .map((line) => [line.split(" ")[0] as string, line]),
+  );
+  const [, txid, code, , seen, , ...replaces] = (lines.get("intent") ?? "").split(" ") as [string, Txid, ...string[]];
+  const redundancy = parseRedundancy(code as string);
+  const planned = setOf(txid, redundancy, "0:n1 1:n2 2:n3 3:n4 4:n5 5:n6".split(" "));
+  const found = setOf(txid, redundancy, (lines.get("blobs") ?? "").split(" ").slice(1));
+  return {
+    intent: {
+      txid,
+      bucket: "b" as BucketName,
+      key: "k" as ObjectKey,
+      startedAtMs: 0,
+      revisionSeen: Number(seen) as Revision,
+      planned: [planned],
+      replaces: replaces.map((blob) => {
+        const [id, node] = blob.split("@");
+        return { id: id as never, node: node as NodeName };
+      }),
+    },
+    stored: parseRecord(lines.get("record") ?? "", redundancy),
+    found: [found],
+    draft: found.nodes.some((node) => node !== null) ? recordOf(txid, planned, []) : null,
+    writerDead: lines.get("writer") === "writer dead",
+  };
+}
+
+function parseRecord(line: string, redundancy: Redundancy): RecoverState["stored"] {
+  const words = line.split(" ");
+  if (words[1] === "absent") return null;
+  const after = (word: string) => (words.includes(word) ? (words[words.indexOf(word) + 1] as string) : null);
+  const holder = after("holds");
+  const set = holder === null ? null : setOf(holder as Txid, redundancy, words.slice(words.indexOf("holds") + 2));
+  const fenced = after("fenced");
+  const record = recordOf(words[1] as Txid, set, fenced === null ? [] : [fenced as Txid]);
+  return { record, revision: Number(after("revision")) as Revision };
+}
+
+function recordOf(version: string, set: BlobSet | null, fencedTxids: Txid[]): ObjectRecord {
+  const manifest: Manifest =
+    set === null
+      ? { strategy: "inline", bytes: new Uint8Array(0) }
+      : { strategy: set.redundancy.scheme === "ec" ? "ec" : "replication", body: set };
+  return {
+    state: "object",
+    bucket: "b" as BucketName,
+    key: "k" as ObjectKey,
+    version: version as VersionId,
+    modifiedAtMs: 0,
+    sizeBytes: 0,
+    etag: "",
+    sha256: null,
+    contentType: "",
+    userMetadata: {},
+    manifest,
+    fencedTxids,
+  };
+}
+
+function setOf(txid: Txid, redundancy: Redundancy, placed: readonly string[]): BlobSet {
+  const count = redundancy.scheme === "ec" ? redundancy.k + redundancy.m : redundancy.copies;
+  const nodes = Array.from({ length: count }, (_, index) => {
+    const node = placed.find((entry) => entry.startsWith(`${index}:`))?.slice(2);
+    return node === undefined || node === "--" ? null : (node as NodeName);
+  });
+  return { txid, part: "body", sizeBytes: 1, cellBytes: 64, redundancy, nodes };
+}
+
+function parseRedundancy(text: string): Redundancy {
+  const numbers = [...text.matchAll(/\d+/g)].map(Number) as [number, number];
+  return text.startsWith("ec") ? { scheme: "ec", k: numbers[0], m: numbers[1] } : { scheme: "replication", copies: numbers[0] };
+}
+
+function describePlan(plan: RecoverPlan): string {
+  if (plan.action === "resurrect") {
+    const blobs = blobSetsOf(plan.record.manifest).flatMap(placedBlobsOf);
+    return ["resurrect", ...blobs.map((blob) => `hold ${blob.id}@${blob.node}`)].join("\n");
+  }
+  const fence = plan.action === "roll_back" && plan.fence ? ["fence"] : [];
+  return [plan.action, ...fence, ...plan.remove.map((blob) => `remove ${blob.id}@${blob.node}`)].join("\n");
+}
