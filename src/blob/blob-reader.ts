@@ -1,4 +1,3 @@
-import { setImmediate as nextTurn } from "node:timers/promises";
 import type { BlobInfo, Cell } from "../domain/blob.ts";
 import { cellChecksum } from "../domain/checksum.ts";
 import { isStoreError } from "../domain/errors.ts";
@@ -7,6 +6,7 @@ import { KIB } from "../lib/bytes.ts";
 import type { Clock } from "../lib/clock.ts";
 import type { Deadline } from "../lib/deadline.ts";
 import { remainingMs, withDeadline } from "../lib/deadline.ts";
+import { nextTurn } from "../lib/next-turn.ts";
 import { blobDamaged, blobNotFound, waitTooLong } from "./blob-errors.ts";
 import type { BlobDamage } from "./blob-store.ts";
 import type { Seal } from "./seal.ts";
@@ -33,7 +33,7 @@ const CELLS_PER_TURN = 4;
 /** Below this a page fault costs less than the way to another thread and back. */
 const PREFETCH_BYTES_MIN = 64 * KIB;
 /** Listed blobs per turn. */
-const SEALS_PER_TURN = 256;
+const SEALS_PER_TURN = 500;
 
 export async function readBlobCells(
   deps: ReaderDeps,
@@ -147,9 +147,7 @@ type Target = { readonly bytes: Uint8Array; used: number };
 /** Copies `bytes` to the next free place of the target, or to memory of their own. */
 function copyOut(bytes: Buffer, target: Target | null): Uint8Array {
   const copy =
-    target === null
-      ? Buffer.allocUnsafeSlow(bytes.length)
-      : target.bytes.subarray(target.used, target.used + bytes.length);
+    target === null ? Buffer.allocUnsafe(bytes.length) : target.bytes.subarray(target.used, target.used + bytes.length);
   copy.set(bytes);
   if (target !== null) target.used += bytes.length;
   return copy;

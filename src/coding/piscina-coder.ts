@@ -36,6 +36,7 @@ const CLOSE_MS_MAX = 5_000;
 class PiscinaCoder implements Coder {
   readonly #pool: Piscina<CodingTask, Answer>;
   readonly #clock: Clock;
+  readonly #logger: Logger;
   readonly #spent = noneSpent();
   readonly #underWay = new Set<Promise<unknown>>();
   readonly #uploads = new Set<ThreadUpload>();
@@ -47,6 +48,7 @@ class PiscinaCoder implements Coder {
       dieOn: options.dieOn ?? null,
     };
     this.#clock = options.clock;
+    this.#logger = options.logger;
     this.#pool = new Piscina({
       filename: fileURLToPath(new URL("../../workers/coding.ts", import.meta.url)),
       name: "runTask",
@@ -59,12 +61,12 @@ class PiscinaCoder implements Coder {
     });
     // Emitted when a thread dies while nothing runs in it; without a listener it would end the process.
     this.#pool.on("error", (cause: unknown) => {
-      options.logger.error({ cause: textOf(cause) }, "A coding thread failed while idle; another takes its place");
+      this.#logger.error({ cause: textOf(cause) }, "A coding thread failed while idle; another takes its place");
     });
   }
 
   async openUpload(options: UploadOptions): Promise<CodingUpload> {
-    this.#refuseWhenClosing();
+    if (this.#closing !== null) throw shuttingDown();
     const { port1, port2 } = new MessageChannel();
     const upload = new ThreadUpload(port1, (spent) => addSpent(this.#spent, spent));
     const ended = this.#runTask({ kind: "upload", options, port: port2 }, [port2]);
@@ -96,7 +98,10 @@ class PiscinaCoder implements Coder {
   }
 
   async #close(): Promise<void> {
-    const quiet = Promise.allSettled([...this.#underWay, ...[...this.#uploads].map((upload) => upload.close())]);
+    const quiet = Promise.allSettled([
+      ...this.#underWay,
+      ...[...this.#uploads].map((upload) => upload.shutDown(shuttingDown())),
+    ]);
     // A thread that does not come to rest is ended all the same.
     await withDeadline(this.#clock, deadlineIn(this.#clock, CLOSE_MS_MAX), quiet, () =>
       workerFailed("it did not rest"),
@@ -104,18 +109,14 @@ class PiscinaCoder implements Coder {
     await this.#pool.destroy();
   }
 
-  #refuseWhenClosing(): void {
-    if (this.#closing === null) return;
-    throw new StoreError("shutting_down", "Cannot code: the coding threads are closing", { retriable: true });
-  }
-
   /** Runs one task to its end. @throws {StoreError} what the task answered, or `worker_failed` */
   async #runTask(task: CodingTask, transferList: Transferable[]): Promise<unknown> {
-    this.#refuseWhenClosing();
+    if (this.#closing !== null) throw shuttingDown();
     const run = this.#pool.run(task, { transferList });
     this.#underWay.add(run);
     try {
       const answer = await run.catch((cause: unknown) => {
+        this.#logger.error({ cause: textOf(cause), task: task.kind }, "A coding thread died under a task");
         throw workerFailed(textOf(cause), cause);
       });
       if (!answer.ok) throw errorOf(answer);
@@ -125,6 +126,10 @@ class PiscinaCoder implements Coder {
       this.#underWay.delete(run);
     }
   }
+}
+
+function shuttingDown(): StoreError {
+  return new StoreError("shutting_down", "Cannot code: the coding threads are closing", { retriable: true });
 }
 
 function workerFailed(state: string, cause?: unknown): StoreError {

@@ -16,7 +16,10 @@ export class ThreadUpload implements CodingUpload {
   readonly #port: MessagePort;
   readonly #onSpent: (spent: Spent) => void;
   readonly #waiting: Waiting[] = [];
+  /** Why the thread's end of this upload is gone. */
   #failure: Error | null = null;
+  /** Why further calls are refused although the upload's owner did not close it. */
+  #refusal: Error | null = null;
   #closing: Promise<void> | null = null;
 
   constructor(port: MessagePort, onSpent: (spent: Spent) => void) {
@@ -47,6 +50,13 @@ export class ThreadUpload implements CodingUpload {
     return this.#closing;
   }
 
+  /** Lets what is under way finish, gives the thread's state back, and rejects with `cause` what is called from now on. */
+  async shutDown(cause: Error): Promise<void> {
+    const closed = this.close();
+    this.#refusal = cause;
+    await closed;
+  }
+
   /** Rejects what waits and whatever is called from now on. */
   fail(cause: Error): void {
     if (this.#failure !== null) return;
@@ -64,9 +74,11 @@ export class ThreadUpload implements CodingUpload {
     this.#port.close();
   }
 
-  #call(call: UploadCall): Promise<unknown> {
+  async #call(call: UploadCall): Promise<unknown> {
+    const refusal = this.#failure ?? this.#refusal;
+    if (refusal !== null) throw refusal;
     assert(this.#closing === null, "a closed upload is not used");
-    return this.#post(call);
+    return await this.#post(call);
   }
 
   #post(call: UploadCall): Promise<unknown> {

@@ -1,4 +1,4 @@
-import { randomBytes } from "node:crypto";
+import { randomFillSync } from "node:crypto";
 
 /** Randomness as a parameter: the system's, or in tests a seeded one. */
 export type Random = {
@@ -7,7 +7,18 @@ export type Random = {
   bytes(length: number): Uint8Array;
 };
 
+/** Asking the kernel costs more than most who ask want to spend, so numbers are drawn from a buffer. */
+const drawn = Buffer.alloc(4_096);
+let used = drawn.length;
+
 export const systemRandom: Random = {
-  next: () => randomBytes(4).readUInt32LE(0) / 0x1_0000_0000,
-  bytes: (length) => randomBytes(length),
+  next() {
+    if (used === drawn.length) {
+      randomFillSync(drawn);
+      used = 0;
+    }
+    used += 4;
+    return drawn.readUInt32LE(used - 4) / 0x1_0000_0000;
+  },
+  bytes: (length) => randomFillSync(new Uint8Array(length)),
 };

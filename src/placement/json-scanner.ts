@@ -36,7 +36,7 @@ import {
   WATCH_VALUE,
 } from "./json-grammar.ts";
 
-/** All bytes fed so far are scanned. */
+/** All bytes fed so far are scanned; `feed` comes before the next `next`. */
 export const EVENT_STARVED = 0;
 /** The key of a member has been read: `rawName`, `keyAt`. `watch` may be called now. */
 export const EVENT_KEY = 1;
@@ -214,7 +214,7 @@ export class JsonScanner {
   #starve(state: number, index: number): number {
     // Escapes and multi-byte characters have states of their own, so "within a key" is: not yet past its quote.
     const withinKey = this.#depth === 1 && this.#inKey && state >= STRING && state <= STRING_LAST;
-    if (withinKey && this.#index < index) this.#keepName(index);
+    if (withinKey) this.#keepName(index);
     return this.#pause(EVENT_STARVED, state, index, index);
   }
 

@@ -304,13 +304,13 @@ function describeLifetime(coder: () => Coder): void {
     const upload = await coder().openUpload(uploadOptions({}));
     const cellBytes = 131_072;
     const stripe = createStripe(6 * cellBytes);
-    let encoded = false;
-    const encoding = upload.encode(stripe, { stripeIndex: 0, dataBytes: 4, cellBytes }).then(() => {
-      encoded = true;
-    });
+    stripe.bytes.fill(1, 0, 4);
+    const encoding = upload.encode(stripe, { stripeIndex: 0, dataBytes: 4, cellBytes });
     await Promise.all([upload.close(), upload.close()]);
+    const parityAtClose = Buffer.from(stripe.bytes.slice(4 * cellBytes));
     await encoding;
-    expect(encoded).toBe(true);
+    expect(parityAtClose.some((byte) => byte !== 0)).toBe(true);
+    expect(parityAtClose.equals(stripe.bytes.subarray(4 * cellBytes))).toBe(true);
     await upload.close();
     await expect((async () => await upload.finish())()).rejects.toThrow(AssertionError);
   });

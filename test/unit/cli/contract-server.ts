@@ -6,6 +6,7 @@ import { createHash } from "node:crypto";
 import { once } from "node:events";
 import http from "node:http";
 import type { AddressInfo } from "node:net";
+import { collect } from "../../../src/cli/rest-client.ts";
 
 export type Kept = { bytes: Buffer; headers: http.IncomingHttpHeaders; sha256: string | null };
 export type Seen = { method: string; target: string; headers: http.IncomingHttpHeaders; bytes: Buffer };
@@ -54,7 +55,7 @@ async function answer(
   request: http.IncomingMessage,
   response: http.ServerResponse,
 ): Promise<void> {
-  const bytes = Buffer.concat(await Array.fromAsync(request as AsyncIterable<Buffer>));
+  const bytes = Buffer.from(await collect(request, Infinity));
   const { method = "", url: target = "" } = request;
   store.seen.push({ method, target, headers: request.headers, bytes });
   const [path = "", query = ""] = target.split("?");

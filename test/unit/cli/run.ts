@@ -3,6 +3,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { PassThrough, Readable } from "node:stream";
 import { runCli } from "../../../src/cli/program.ts";
+import { collect } from "../../../src/cli/rest-client.ts";
 import type { RunStore } from "../../../src/cli/serve.ts";
 import { systemClock } from "../../../src/lib/clock.ts";
 
@@ -13,8 +14,8 @@ export type RunOptions = { stdin?: AsyncIterable<Uint8Array> | string; signal?: 
 export async function run(operands: readonly string[], options: RunOptions = {}): Promise<Outcome> {
   const stdout = new PassThrough();
   const stderr = new PassThrough();
-  const output = Array.fromAsync(stdout as AsyncIterable<Buffer>);
-  const errors = Array.fromAsync(stderr as AsyncIterable<Buffer>);
+  const output = collect(stdout, Infinity);
+  const errors = collect(stderr, Infinity);
   const stdin = options.stdin ?? "";
   const io = {
     stdin: Readable.from(typeof stdin === "string" ? [Buffer.from(stdin)] : stdin),
@@ -27,8 +28,8 @@ export async function run(operands: readonly string[], options: RunOptions = {})
   const exitCode = await runCli(operands, io, options.runStore ?? (() => Promise.reject(new Error("no store here"))));
   stdout.end();
   stderr.end();
-  const bytes = Buffer.concat(await output);
-  return { exitCode, stdout: bytes, text: bytes.toString(), stderr: Buffer.concat(await errors).toString() };
+  const bytes = Buffer.from(await output);
+  return { exitCode, stdout: bytes, text: bytes.toString(), stderr: Buffer.from(await errors).toString() };
 }
 
 /** A directory that is removed at the end. */

@@ -93,13 +93,16 @@ describe("createPiscinaCoder()", () => {
   });
 
   test("close() ends open uploads and refuses new work as shutting_down", async () => {
-    const coder = usingCoder({});
+    // A clock whose timers never fire: closing must not rest on its patience running out.
+    const coder = usingCoder({ clock: { ...systemClock, startTimer: () => ({ cancel() {} }) } });
     const upload = await coder.openUpload(UPLOAD);
     const stripe = createStripe(6 * 131_072);
     const encoding = upload.encode(stripe, { stripeIndex: 0, dataBytes: 9, cellBytes: 131_072 });
     await coder.close();
     expect(await encoding, "what was under way is finished first").toHaveLength(6);
     await expect(coder.openUpload(UPLOAD)).rejects.toMatchObject({ code: "shutting_down", retriable: true });
+    // The owner of an upload has done nothing wrong by going on with it.
+    await expect(upload.finish()).rejects.toMatchObject({ code: "shutting_down" });
     await expect(upload.close(), "closing again does no harm").resolves.toBeUndefined();
     const decode = coder.transform({ kind: "project", document: Buffer.from("{}"), fields: [] });
     await expect(decode).rejects.toMatchObject({ code: "shutting_down" });

@@ -188,6 +188,29 @@ describe("createJsonSplitter() in strict mode", () => {
     },
   );
 
+  test("takes exactly the UTF-8 that a fatal text decoder takes", () => {
+    const decoder = new TextDecoder("utf-8", { fatal: true });
+    const edges = [0x22, 0x7f, 0x80, 0x8f, 0x90, 0x9f, 0xa0, 0xbf, 0xc0];
+    const tails = edges.flatMap((second) => [
+      [second],
+      [second, 0x80],
+      [second, 0xbf, 0x80],
+      [second, 0x80, 0xbf, 0x41],
+    ]);
+    for (let lead = 0x80; lead <= 0xff; lead += 1) {
+      for (const tail of tails) {
+        const text = Buffer.from([0x61, lead, ...tail]);
+        let isUtf8 = !text.includes(0x22);
+        try {
+          decoder.decode(text);
+        } catch {
+          isUtf8 = false;
+        }
+        expect(failure(`{"k":"${text.toString("latin1")}"}`) === "accepted", text.toString("hex")).toBe(isUtf8);
+      }
+    }
+  });
+
   test("refuses a hot field that is there twice, however it is spelled, but not another field", () => {
     const text = '{"a":1,"b":2,"\\u0061":3}';
     expect(failure(text, ["a"])).toContain("hot_field_duplicate 13:");

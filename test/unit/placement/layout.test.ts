@@ -139,6 +139,7 @@ describe("planHotPatch()", () => {
     const cut = { cold: Buffer.concat(cold), ...splitter.finish() };
     expect(planned(cut, hotFields, '{"id":1}')).toEqual({ kind: "rewrite" });
     expect(projectHot(cut.layout, cut.hot, ["id"])).toBe(null);
+    expect(projectHot(cut.layout, cut.hot, [""])).toBe(null);
     expect(read(patched(cut, hotFields, '{"status":null,"extra":2}'))).toBe(`{"id":${large},"extra":2}`);
   });
 

@@ -1,0 +1,65 @@
+/** A process with a node of its own, for tests that kill it or take its disk away. Usage: blob-child.ts MODE DIR */
+import { openLmdbBlobStore } from "../../src/blob/lmdb-blob-store.ts";
+import { cellChecksum } from "../../src/domain/checksum.ts";
+import { MIB } from "../../src/lib/bytes.ts";
+import { systemClock } from "../../src/lib/clock.ts";
+import { silentLogger } from "../../src/lib/logger.ts";
+import { cellBytes, descriptorOf, nextBlobId, smallBlob, soon, TEST_NODE, WAIT_MS } from "./blobs.ts";
+
+const [mode, dir] = process.argv.slice(2) as [string, string];
+// A write behind the limit set by `ulimit -f` shall be an error, as on a broken disk, and not end the process.
+process.on("SIGXFSZ", () => {});
+
+let fenceCount = 0;
+const store = await openLmdbBlobStore({
+  node: TEST_NODE,
+  dir,
+  clock: systemClock,
+  logger: silentLogger,
+  settings: { volumeBytesMax: 16 * MIB, freeBytesMin: 0 },
+  onFenced: () => (fenceCount += 1),
+});
+const say = (line: string) => process.stdout.write(`${line}\n`);
+const modes: Record<string, () => Promise<void>> = {
+  /** Tells each id once its put has resolved, forever. */
+  async "put-small"() {
+    const client = async () => {
+      for (;;) {
+        const id = nextBlobId();
+        await store.put(smallBlob(id, 1_500), soon());
+        say(id);
+      }
+    };
+    await Promise.all(Array.from({ length: 8 }, client));
+  },
+  /** Tells each id once its seal has resolved, forever. */
+  async "write-large"() {
+    for (;;) {
+      const id = nextBlobId();
+      const writer = await store.openWriter(id, WAIT_MS);
+      for (const index of [0, 1, 2, 3]) {
+        const payload = cellBytes(id, index, 150_000);
+        await writer.writeCell(index, payload, cellChecksum(payload, id, index));
+        if (index === 1) say(`begun ${id}`);
+      }
+      await writer.seal(descriptorOf(id));
+      say(id);
+    }
+  },
+  /** Writes until the disk fails and tells what became of the node. */
+  async "until-failure"() {
+    const codes: string[] = [];
+    const codeOf = (work: Promise<unknown>) =>
+      work.then(
+        () => "ok",
+        (cause: { code?: string }) => cause.code ?? String(cause),
+      );
+    while (codes.at(-1) === undefined || codes.at(-1) === "ok") {
+      codes.push(await codeOf(store.put(smallBlob(nextBlobId(), 60_000), soon())));
+    }
+    const later = await codeOf(store.list("", 1, soon()));
+    say(JSON.stringify({ code: codes.at(-1), later, state: store.state(), fenceCount }));
+    process.exit(0);
+  },
+};
+await (modes[mode] as () => Promise<void>)();
