@@ -24,7 +24,7 @@ export async function upload(url: string, options: UploadOptions): Promise<Trans
   const answer = openAnswer(url, () => {});
   const { socket } = answer;
   socket.write(
-    `PUT ${options.path} HTTP/1.1\r\nhost: ${new URL(url).host}\r\nconnection: close\r\n` +
+    `PUT ${options.path} HTTP/1.1\r\nhost: ${new URL(url).host}\r\n` +
       `content-type: application/octet-stream\r\ncontent-length: ${options.bytes}\r\n\r\n`,
   );
   let ended = false;
@@ -55,7 +55,7 @@ export async function downloadSha256(url: string, path: string): Promise<string>
 
 async function get(url: string, path: string, onBytes: (chunk: Buffer) => void) {
   const answer = openAnswer(url, onBytes);
-  answer.socket.write(`GET ${path} HTTP/1.1\r\nhost: ${new URL(url).host}\r\nconnection: close\r\n\r\n`);
+  answer.socket.write(`GET ${path} HTTP/1.1\r\nhost: ${new URL(url).host}\r\n\r\n`);
   const result = await answer.done;
   if (result.bytes !== result.contentLength) {
     throw new Error(`GET ${path} gave ${result.bytes} of ${result.contentLength} bytes`);
@@ -84,8 +84,8 @@ function openAnswer(url: string, onBytes: (chunk: Buffer) => void): { socket: So
     const body = head.done ? chunk : readHead(head, chunk);
     bytes += body.length;
     if (body.length > 0) onBytes(body);
-    // Not left to the end of the connection: servers differ in how they end one.
-    if (head.done && bytes === head.contentLength) settle();
+    // Not left to the end of the connection: some servers reset it, and what was not yet read is lost.
+    if (head.done && (bytes === head.contentLength || (head.contentLength < 0 && endsChunked(body)))) settle();
     return true;
   };
   const socket = connect({
@@ -94,7 +94,7 @@ function openAnswer(url: string, onBytes: (chunk: Buffer) => void): { socket: So
     noDelay: true,
     onread: { buffer: Buffer.allocUnsafe(CHUNK_BYTES), callback: take },
   });
-  socket.once("error", reject);
+  socket.on("error", reject);
   socket.once("close", settle);
   return { socket, done };
 }
@@ -109,6 +109,11 @@ function readHead(head: { text: string; status: number; contentLength: number; d
   head.contentLength = Number(/^content-length: *(\d+)/im.exec(head.text.slice(0, end))?.[1] ?? -1);
   head.done = true;
   return chunk.subarray(end + 4 - before);
+}
+
+/** Whether a body of unknown length has come to its last, empty chunk. */
+function endsChunked(body: Buffer): boolean {
+  return body.subarray(-5).toString("latin1") === "0\r\n\r\n";
 }
 
 function onceDrained(socket: Socket): Promise<void> {

@@ -4,6 +4,7 @@
  */
 import { once } from "node:events";
 import { serve, type HttpBindings } from "@hono/node-server";
+import { RESPONSE_ALREADY_SENT } from "@hono/node-server/utils/response";
 import { Hono } from "hono";
 
 const SMALL_BYTES_MAX = 64 * 1024;
@@ -29,7 +30,7 @@ app.get("/objects/*", async (c) => {
     if (!outgoing.write(CHUNK.subarray(0, bytes - sent))) await once(outgoing, "drain");
   }
   outgoing.end();
-  return new Response(null, { headers: { "x-hono-already-sent": "true" } });
+  return RESPONSE_ALREADY_SENT;
 });
 
 serve({ fetch: app.fetch, port: 0, hostname: "127.0.0.1" }, ({ port }) => {

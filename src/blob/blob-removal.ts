@@ -98,13 +98,17 @@ function readableSeal(volumes: VolumeSet, volume: LmdbVolume, id: BlobId): Seal 
 
 /** Removes all cells of a blob from one volume and its marker with the last of them. */
 async function sweepCells(deps: RemovalDeps, volume: LmdbVolume, id: BlobId, deadline: Deadline): Promise<void> {
-  for (;;) {
-    const cells = volume.keys({ ...cellBounds(id), limit: REMOVALS_PER_BATCH });
-    for (const key of cells) volume.remove(key);
-    const isLast = cells.length < REMOVALS_PER_BATCH;
-    const batch = volume.remove(isLast ? markerKey(id) : cellKey(id, 0));
-    await batch.wait(deadline, () => waitTooLong(deps.node, `a sweep of blob ${id}`));
-    if (isLast) return;
+  volume.users += 1;
+  try {
+    for (let isLast = false; !isLast; ) {
+      const cells = volume.keys({ ...cellBounds(id), limit: REMOVALS_PER_BATCH });
+      for (const key of cells) volume.remove(key);
+      isLast = cells.length < REMOVALS_PER_BATCH;
+      const batch = volume.remove(isLast ? markerKey(id) : cellKey(id, 0));
+      await batch.wait(deadline, () => waitTooLong(deps.node, `a sweep of blob ${id}`));
+    }
+  } finally {
+    volume.users -= 1;
   }
 }
 

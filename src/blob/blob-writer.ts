@@ -87,10 +87,7 @@ export class LmdbBlobWriter implements BlobWriter {
     const deadline = this.#deadline();
     const runs = this.#runs();
     const bytes = sealBytes(this.#id, this.#checksums.length, runs.length, descriptor.length);
-    const volume = await this.#admit(bytes, deadline);
-    // The seal must not become durable before the cells that it vouches for.
-    for (const [other, batch] of this.#batches) if (other !== volume) await this.#wait(batch, deadline, "a cell");
-    this.#deps.assertWritable(bytes);
+    const volume = await this.#admitSeal(bytes, deadline);
     const seal = encodeCelledSeal({
       id: this.#id,
       sealedAtMs: this.#deps.clock.wallMs(),
@@ -122,9 +119,14 @@ export class LmdbBlobWriter implements BlobWriter {
 
   async #storeCell(index: number, payload: Uint8Array): Promise<void> {
     const deadline = this.#deadline();
-    const volume = await this.#admit(payload.length, deadline);
+    let volume = this.#admit(payload.length);
+    while (volume === null) {
+      await this.#deps.grow(deadline);
+      volume = this.#admit(payload.length);
+    }
+    // Nothing is awaited between the admission and the put, which takes the room that was found.
     if (!this.#batches.has(volume)) {
-      volume.writers += 1;
+      volume.users += 1;
       this.#deps.put(volume, markerKey(this.#id), MARKER_VALUE);
     }
     this.#volume = volume;
@@ -134,14 +136,24 @@ export class LmdbBlobWriter implements BlobWriter {
     await this.#wait(batch, deadline, "a cell");
   }
 
-  /** The volume for a value of this size: the one in use while it has room. */
-  async #admit(valueBytes: number, deadline: Deadline): Promise<LmdbVolume> {
+  /** The volume for a value of this size, the one in use while it has room; null when one has to be made. */
+  #admit(valueBytes: number): LmdbVolume | null {
+    this.#deps.assertWritable(valueBytes);
+    if (this.#volume?.admits(valueBytes) === true) return this.#volume;
+    return this.#deps.volumes.admit(valueBytes);
+  }
+
+  /** The volume for the seal, which must not become durable before the cells that it vouches for. */
+  async #admitSeal(valueBytes: number, deadline: Deadline): Promise<LmdbVolume> {
     for (;;) {
-      this.#deps.assertWritable(valueBytes);
-      if (this.#volume?.admits(valueBytes) === true) return this.#volume;
-      const volume = this.#deps.volumes.admit(valueBytes);
-      if (volume !== null) return volume;
-      await this.#deps.grow(deadline);
+      const volume = this.#admit(valueBytes);
+      if (volume === null) {
+        await this.#deps.grow(deadline);
+        continue;
+      }
+      const elsewhere = [...this.#batches].filter(([other, batch]) => other !== volume && !batch.isSettled);
+      if (elsewhere.length === 0) return volume;
+      for (const [, batch] of elsewhere) await this.#wait(batch, deadline, "a cell");
     }
   }
 
@@ -179,7 +191,7 @@ export class LmdbBlobWriter implements BlobWriter {
   }
 
   #finish(): void {
-    for (const volume of this.#batches.keys()) volume.writers -= 1;
+    for (const volume of this.#batches.keys()) volume.users -= 1;
     this.#batches.clear();
     this.#deps.onFinished(this.#id);
   }

@@ -30,6 +30,10 @@ export class CommitBatch {
     this.#arm(this.#stallAtMs);
   }
 
+  get isSettled(): boolean {
+    return this.#outcome !== null;
+  }
+
   /** Resolves when the batch is durable; rejects with its failure, or with `onExpiry()` when time is up before. */
   wait(deadline: Deadline, onExpiry: () => Error): Promise<void> {
     return new Promise((resolve, reject) => {

@@ -207,11 +207,10 @@ class LmdbBlobStore implements BlobStore {
   usage(): Promise<NodeUsage> {
     return this.#attempt("measure usage", async () => {
       const volumes = this.#volumes.volumes;
-      const fileBytes = await Promise.all(volumes.map((volume) => volume.fileBytes()));
       return {
         blobCount: volumes.reduce((sum, volume) => sum + volume.blobCount, 0),
         liveBytes: volumes.reduce((sum, volume) => sum + volume.liveBytes, 0),
-        fileBytes: fileBytes.reduce((sum, bytes) => sum + bytes, 0),
+        fileBytes: await this.#volumes.fileBytes(),
         volumeCount: volumes.length,
         quarantinedCount: this.#volumes.quarantinedCount,
         diskFreeBytes: this.#probeFreeBytes(),

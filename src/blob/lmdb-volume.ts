@@ -106,8 +106,8 @@ export class LmdbVolume {
   readonly number: number;
   readonly dir: string;
   readonly boundBytes: number;
-  /** Writers with cells in this volume that are not sealed yet. */
-  writers = 0;
+  /** Writers and sweeps under way that need this volume to stay. */
+  users = 0;
   readonly #hooks: VolumeHooks;
   readonly #db: RootDatabase<Buffer, Buffer>;
   readonly #file: string;
@@ -176,7 +176,7 @@ export class LmdbVolume {
   }
 
   get isIdle(): boolean {
-    return this.writers === 0 && this.#unsettled.size === 0;
+    return this.users === 0 && this.#unsettled.size === 0;
   }
 
   /** False when a blob of this id is certainly not sealed here. */

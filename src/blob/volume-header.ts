@@ -5,11 +5,16 @@ import { LIMITS } from "../limits.ts";
  * Looks at an LMDB file before LMDB does. LMDB maps the file into memory, and touching a mapped page that a truncated
  * file no longer has kills the process with SIGBUS; a file that is none of ours may do anything.
  *
- * Our volumes are extended to their full map size when they are made (the holes cost nothing), so a volume that is
- * whole is never shorter than the map size it states.
+ * LMDB alone may leave a file shorter than its last page. Our volumes are extended to their full map size when they are
+ * made (the holes cost nothing), so in them every used page lies within the file, or the file was cut.
  */
 export type VolumeHeader =
-  | { readonly verdict: "sound"; readonly mapBytes: number }
+  | {
+      readonly verdict: "sound";
+      /** What the file should be extended to where it is shorter; behind its last page nothing is lost. */
+      readonly mapBytes: number;
+      readonly fileBytes: number;
+    }
   | { readonly verdict: "missing" | "empty" | "foreign" | "truncated"; readonly reason: string };
 
 // Layout of MDB_page and MDB_meta on 64-bit machines, in liblmdb/mdb.c as lmdb-js ships it.
@@ -45,19 +50,20 @@ export async function readVolumeHeader(path: string): Promise<VolumeHeader> {
     const second = Buffer.alloc(META_BYTES);
     await file.read(second, 0, META_BYTES, pageBytes);
     const secondMeta = readMeta(second, pageBytes);
-    const mapBytes = Math.max(firstMeta.mapBytes, typeof secondMeta === "string" ? 0 : secondMeta.mapBytes);
-    if (fileBytes < mapBytes) {
-      return { verdict: "truncated", reason: `the data file has ${fileBytes} of ${mapBytes} bytes` };
+    const lastPage = Math.max(firstMeta.lastPage, typeof secondMeta === "string" ? 1 : secondMeta.lastPage);
+    const usedBytes = (lastPage + 1) * pageBytes;
+    if (fileBytes < usedBytes) {
+      return { verdict: "truncated", reason: `the data file has ${fileBytes} bytes and uses ${usedBytes}` };
     }
     if (typeof secondMeta === "string") return { verdict: "foreign", reason: secondMeta };
-    return { verdict: "sound", mapBytes };
+    return { verdict: "sound", mapBytes: Math.max(firstMeta.mapBytes, secondMeta.mapBytes), fileBytes };
   } finally {
     await file.close();
   }
 }
 
-/** The map size of one meta page, or what is wrong with it. */
-function readMeta(bytes: Buffer, pageBytes: number): { mapBytes: number } | string {
+/** What one meta page says, or what is wrong with it. */
+function readMeta(bytes: Buffer, pageBytes: number): { mapBytes: number; lastPage: number } | string {
   if (bytes.readUInt32LE(MAGIC_AT) !== MAGIC || (bytes.readUInt16LE(PAGE_FLAGS_AT) & META_PAGE_FLAG) === 0) {
     return "it does not begin like an LMDB file";
   }
@@ -71,5 +77,5 @@ function readMeta(bytes: Buffer, pageBytes: number): { mapBytes: number } | stri
   if (!Number.isSafeInteger(mapBytes) || mapBytes < 2 * pageBytes || (lastPage + 1) * pageBytes > mapBytes) {
     return "its page counts contradict each other";
   }
-  return { mapBytes };
+  return { mapBytes, lastPage };
 }

@@ -1,4 +1,4 @@
-import { mkdir, readdir, rename, rm } from "node:fs/promises";
+import { mkdir, readdir, rename, rm, truncate } from "node:fs/promises";
 import { join } from "node:path";
 import type { BlobId } from "../domain/ids.ts";
 import type { Logger } from "../lib/logger.ts";
@@ -35,6 +35,7 @@ export class VolumeSet {
   #numberMax = 0;
   #quarantinedCount = 0;
   #growing: Promise<void> | null = null;
+  #dropping: Promise<void> = Promise.resolve();
 
   constructor(dir: string, deps: VolumeSetDeps) {
     this.#deps = deps;
@@ -120,8 +121,26 @@ export class VolumeSet {
     return this.#growing;
   }
 
+  /** Bytes that the volumes take on the disk. */
+  async fileBytes(): Promise<number> {
+    const sizes = await Promise.all(
+      this.#newestFirst.map((volume) =>
+        volume.fileBytes().catch((cause: unknown) => {
+          if (this.#byNumber.has(volume.number)) throw cause;
+          return 0; // dropped in the meantime
+        }),
+      ),
+    );
+    return sizes.reduce((sum, bytes) => sum + bytes, 0);
+  }
+
   /** Gives the disk back what volumes without any blob take. */
-  async dropEmpty(): Promise<void> {
+  dropEmpty(): Promise<void> {
+    this.#dropping = this.#dropping.then(() => this.#dropEmptyNow());
+    return this.#dropping;
+  }
+
+  async #dropEmptyNow(): Promise<void> {
     for (const volume of [...this.#newestFirst]) {
       if (volume === this.#active || !volume.isEmpty()) continue;
       this.#byNumber.delete(volume.number);
@@ -136,7 +155,7 @@ export class VolumeSet {
   }
 
   async close(): Promise<void> {
-    await this.#growing?.catch(() => {});
+    await Promise.allSettled([this.#growing, this.#dropping]);
     await Promise.all(this.#newestFirst.map((volume) => volume.close()));
   }
 
@@ -151,6 +170,7 @@ export class VolumeSet {
     this.#numberMax = Math.max(this.#numberMax, number);
     const header = await readVolumeHeader(volumeDataFile(volumePath(this.#volumesDir, number)));
     if (header.verdict === "sound") {
+      if (header.fileBytes < header.mapBytes) await this.#extend(number, header.mapBytes);
       const failure = await this.#adopt(number, header.mapBytes).then(
         () => null,
         (cause: unknown) => cause,
@@ -161,6 +181,11 @@ export class VolumeSet {
     } else {
       await this.#setAside(number, header.reason);
     }
+  }
+
+  async #extend(number: number, bytes: number): Promise<void> {
+    await truncate(volumeDataFile(volumePath(this.#volumesDir, number)), bytes);
+    this.#deps.logger.warn({ volume: number, bytes }, "Extended a volume that had lost unused space at its end");
   }
 
   async #adopt(number: number, boundBytes: number): Promise<LmdbVolume> {

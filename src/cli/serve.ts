@@ -22,7 +22,8 @@ export async function runServe(io: CliIo, options: ConfigOptions, runStore: RunS
   const store = await runStore(config).catch((cause: unknown) => {
     throw explainStart(cause, config);
   });
-  for (const line of greetingOf(config, store.address)) await writeLine(io.stdout, line);
+  // In one piece: who waits for the address by reading this output gets the whole of it.
+  await writeLine(io.stdout, greetingOf(config, store.address).join("\n"));
   const stop = () => {
     io.stderr.write("Stopping: requests under way are finished first; press Ctrl-C again to stop at once\n");
     void store.close();

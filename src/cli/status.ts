@@ -38,7 +38,16 @@ function cell(column: string, value: unknown): string {
 }
 
 function nodesOf(value: unknown): Fields[] | null {
-  return Array.isArray(value) ? value.map(fieldsOf) : null;
+  return Array.isArray(value) ? value.map((node) => flatten(fieldsOf(node))) : null;
+}
+
+/** Figures that stand in a group of their own become columns too. */
+function flatten(fields: Fields): Fields {
+  const columns = Object.entries(fields).flatMap(([name, value]) => {
+    const isGroup = typeof value === "object" && value !== null && !Array.isArray(value);
+    return isGroup ? Object.entries(value as Fields) : [[name, value] as const];
+  });
+  return Object.fromEntries(columns);
 }
 
 function fieldsOf(value: unknown): Fields {

@@ -10,6 +10,8 @@ import { cutBytes, documentText, NAMES } from "../support/json-documents.ts";
 
 const TIME_BOX = { interruptAfterTimeLimit: 10_000 } as const;
 const bytesOf = (text: string): Uint8Array => new Uint8Array(Buffer.from(text));
+/** Bytes as text, one character each: cheap to compare and fit to print. */
+const latin1Of = (bytes: Uint8Array): string => Buffer.from(bytes).toString("latin1");
 const sizes = fc.array(fc.integer({ min: 0, max: 24 }), { maxLength: 6 });
 const hotSet = fc.uniqueArray(fc.constantFrom(...NAMES, "missing"), { maxLength: 6 });
 const mode = fc.constantFrom<SplitOptions["mode"]>("strict", "lenient");
@@ -26,11 +28,6 @@ function joined({ cold, hot, layout }: Split): Uint8Array {
   const whole = joinPieces(piecesOf(layout, cold.length), cold, hot);
   expect(documentBytes(layout, cold.length, hot.length)).toBe(whole.length);
   return whole;
-}
-
-function expectSame(actual: Uint8Array, wanted: Uint8Array): void {
-  if (!Buffer.from(actual).equals(wanted))
-    expect(Buffer.from(actual).toString("latin1")).toBe(Buffer.from(wanted).toString("latin1"));
 }
 
 /** Changes, drops, repeats or inserts bytes here and there. */
@@ -62,7 +59,7 @@ describe("createJsonSplitter()", () => {
         ([hotFields, { text, members }], chosen, cuts) => {
           const bytes = bytesOf(text);
           const parts = split({ hotFields, mode: chosen }, cutBytes(bytes, cuts));
-          expectSame(joined(parts), bytes);
+          expect(latin1Of(joined(parts))).toBe(latin1Of(bytes));
           expect(parts.layout.addressable).toBe(true);
           expect(parts.layout.memberCount).toBe(members.length);
           const hot = members.filter(({ name }) => hotFields.includes(name));
@@ -95,8 +92,8 @@ describe("createJsonSplitter()", () => {
         sizes,
         (bytes, hotFields, cuts) => {
           const parts = split({ hotFields, mode: "lenient" }, cutBytes(bytes, cuts));
-          expectSame(joined(parts), bytes);
-          if (parts.layout.addressable) expect(parsesAsObject(bytes)).toBe(true);
+          expect(latin1Of(joined(parts))).toBe(latin1Of(bytes));
+          expect(!parts.layout.addressable || parsesAsObject(bytes)).toBe(true);
         },
       ),
       { numRuns: 8_000, ...TIME_BOX },
@@ -129,7 +126,7 @@ describe("createJsonSplitter()", () => {
         const bytes = bytesOf(`{"device_id" : "${"x".repeat(valueBytes - 2)}"${tail}`);
         const hotFields = ["status", "device_id", "a"];
         const parts = split({ hotFields, mode: "lenient" }, cutBytes(bytes, cuts));
-        expectSame(joined(parts), bytes);
+        expect(latin1Of(joined(parts))).toBe(latin1Of(bytes));
         expect(parts.layout.fields.some(({ name }) => name === "device_id")).toBe(valueBytes <= limit);
         expect(parts.layout.absent).not.toContain("device_id");
         expect(parts.hot.length).toBeLessThanOrEqual(2 * limit);

@@ -28,9 +28,13 @@ export class LmdbDirectory {
 
   /** Opens the environment, after closing the one opened before. */
   async open(): Promise<LmdbEnvironment> {
+    return await this.openAt(this.path);
+  }
+
+  async openAt(path: string): Promise<LmdbEnvironment> {
     await this.close();
     this.#environment = await openMetadataEnvironment({
-      path: this.path,
+      path,
       clock: systemClock,
       logger: silentLogger,
       onFenced: (cause) => this.fences.push(cause),

@@ -8,6 +8,7 @@ import type { BlobId, BucketName, NodeName, ObjectKey } from "../../src/domain/i
 import { blobSetsOf, placedBlobsOf } from "../../src/domain/manifest.ts";
 import { systemClock } from "../../src/lib/clock.ts";
 import { deadlineIn } from "../../src/lib/deadline.ts";
+import type { FaultPoints } from "../../src/lib/fault-points.ts";
 import { noFaultPoints } from "../../src/lib/fault-points.ts";
 import { silentLogger } from "../../src/lib/logger.ts";
 import { systemRandom } from "../../src/lib/random.ts";
@@ -41,7 +42,7 @@ export type TestStore = AsyncDisposable & {
   openIntents(): Promise<number>;
 };
 
-export type TestStoreOptions = { readonly flags?: Record<string, string>; readonly dir?: string };
+export type TestStoreOptions = { readonly flags?: Record<string, string>; readonly dir?: string; readonly faults?: FaultPoints };
 
 export async function openTestStore(options: TestStoreOptions = {}): Promise<TestStore> {
   const dir = options.dir ?? (await mkdtemp(join(tmpdir(), "kintsugi-test-")));
@@ -54,7 +55,7 @@ export async function openTestStore(options: TestStoreOptions = {}): Promise<Tes
     readFile: () => null,
     cores: 2,
   });
-  const system = { clock: systemClock, random: systemRandom, logger: silentLogger, faults: noFaultPoints };
+  const system = { clock: systemClock, random: systemRandom, logger: silentLogger, faults: options.faults ?? noFaultPoints };
   let store = await openEmbeddedStore(config, system);
   let patcher = new ObjectPatcher(store.deps);
   const soon = () => deadlineIn(systemClock, 10_000);

@@ -65,7 +65,7 @@ async function answer(
   if (path === "/cluster/stats") {
     return json(response, 200, {
       objects: store.objects.size,
-      nodes: [{ name: "node-1", state: "live", liveBytes: 2_048 }],
+      nodes: [{ name: "node-1", state: "live", usage: { liveBytes: 2_048 } }],
     });
   }
   if (path === "/objects") return json(response, 200, page(store, bucket, parameters));

@@ -165,18 +165,23 @@ test("--url beats KINTSUGI_URL, and an address below a path is kept", async () =
   expect(store.seen.at(-1)?.target).toBe("/store/objects/a?info");
 });
 
+test.each([["--help"], ["put", "--help"], ["help", "config"]])(
+  "%s %s is shown on stdout and exits 0",
+  async (...operands) => {
+    const { exitCode, text, stderr } = await run(operands.filter((operand) => operand !== undefined));
+    expect({ exitCode, stderr }).toEqual({ exitCode: 0, stderr: "" });
+    expect(text).toMatch(/^Usage: kintsugi/);
+  },
+);
+
 test.each([
-  [["--help"], 0],
-  [["put", "--help"], 0],
-  [[], 2],
-  [["lss"], 2],
-  [["get"], 2],
-  [["ls", "--nope"], 2],
-  [["ls", "--url", "ftp://x"], 2],
-  [["ls", "--url", "127.0.0.1:8000"], 2],
-  [["ls", "--url", "http://a:b@localhost"], 2],
-])("%j exits %i", async (operands, exitCode) => {
-  const outcome = await run(operands);
-  expect(outcome.exitCode).toBe(exitCode);
-  if (exitCode === 2) expect(outcome.text).toBe("");
+  [[]],
+  [["lss"]],
+  [["get"]],
+  [["ls", "--nope"]],
+  [["ls", "--url", "ftp://x"]],
+  [["ls", "--url", "127.0.0.1:8000"]],
+  [["ls", "--url", "http://a:b@localhost"]],
+])("%j is a usage error: exit code 2, nothing on stdout", async (operands) => {
+  expect(await run(operands)).toMatchObject({ exitCode: 2, text: "" });
 });

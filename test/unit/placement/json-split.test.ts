@@ -197,6 +197,7 @@ describe("createJsonSplitter() in strict mode", () => {
       [second, 0xbf, 0x80],
       [second, 0x80, 0xbf, 0x41],
     ]);
+    const wrong: string[] = [];
     for (let lead = 0x80; lead <= 0xff; lead += 1) {
       for (const tail of tails) {
         const text = Buffer.from([0x61, lead, ...tail]);
@@ -206,9 +207,11 @@ describe("createJsonSplitter() in strict mode", () => {
         } catch {
           isUtf8 = false;
         }
-        expect(failure(`{"k":"${text.toString("latin1")}"}`) === "accepted", text.toString("hex")).toBe(isUtf8);
+        const accepted = failure(`{"k":"${text.toString("latin1")}"}`) === "accepted";
+        if (accepted !== isUtf8) wrong.push(text.toString("hex"));
       }
     }
+    expect(wrong).toEqual([]);
   });
 
   test("refuses a hot field that is there twice, however it is spelled, but not another field", () => {

@@ -1,0 +1,25 @@
+import type { BucketName } from "../../domain/ids.ts";
+import type { Receipt } from "../../domain/receipt.ts";
+import type { ListOptions, ListPage } from "../../metadata/metadata-store.ts";
+import type {
+  DeleteRequest,
+  DeleteResult,
+  FieldsRequest,
+  FieldsResult,
+  GetRequest,
+  GetResult,
+  HeadResult,
+  PatchRequest,
+  PutRequest,
+} from "../../object/requests.ts";
+
+/** The object paths as the doors see them, bound to their dependencies by `compose.ts`. */
+export type ObjectApi = {
+  put(request: PutRequest): Promise<Receipt>;
+  get(request: GetRequest): Promise<GetResult>;
+  head(request: Omit<GetRequest, "range" | "ifRange">): Promise<HeadResult>;
+  readFields(request: FieldsRequest): Promise<FieldsResult>;
+  patch(request: PatchRequest): Promise<Receipt>;
+  delete(request: DeleteRequest): Promise<DeleteResult>;
+  list(bucket: BucketName, options: ListOptions): Promise<ListPage>;
+};
