@@ -29,7 +29,7 @@ export async function upload(url: string, options: UploadOptions): Promise<Trans
   );
   let ended = false;
   void answer.done.catch(() => {}).then(() => (ended = true));
-  for (let sent = 0; sent < options.bytes && !ended; ) {
+  for (let sent = 0; sent < options.bytes && !ended;) {
     const from = sent % options.source.length;
     const chunk = options.source.subarray(from, from + Math.min(CHUNK_BYTES, options.bytes - sent));
     sent += chunk.length;

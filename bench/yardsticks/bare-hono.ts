@@ -1,5 +1,5 @@
 /**
- * The least a server on the same stack can do: swallow a PUT, answer a GET of `?bytes=` from memory. What the store
+ * The least a server on the same stack can do: swallow a PUT, answer a GET (1 KiB, or `?bytes=`) from memory. What the store
  * does beyond this is its own cost. Prints its address when it is ready.
  */
 import { once } from "node:events";
@@ -20,7 +20,7 @@ app.put("/objects/*", async (c) => {
 });
 
 app.get("/objects/*", async (c) => {
-  const bytes = Number(c.req.query("bytes"));
+  const bytes = Number(c.req.query("bytes") ?? 1024);
   if (bytes <= SMALL_BYTES_MAX) {
     return c.body(CHUNK.subarray(0, bytes), 200, { "content-type": "application/octet-stream" });
   }

@@ -100,7 +100,7 @@ function readableSeal(volumes: VolumeSet, volume: LmdbVolume, id: BlobId): Seal 
 async function sweepCells(deps: RemovalDeps, volume: LmdbVolume, id: BlobId, deadline: Deadline): Promise<void> {
   volume.users += 1;
   try {
-    for (let isLast = false; !isLast; ) {
+    for (let isLast = false; !isLast;) {
       const cells = volume.keys({ ...cellBounds(id), limit: REMOVALS_PER_BATCH });
       for (const key of cells) volume.remove(key);
       isLast = cells.length < REMOVALS_PER_BATCH;

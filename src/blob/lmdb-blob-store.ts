@@ -185,19 +185,20 @@ class LmdbBlobStore implements BlobStore {
   }
 
   delete(ids: readonly BlobId[], deadline: Deadline): Promise<number> {
-    return this.#attempt("delete blobs", async () => {
-      const earlier = ids.flatMap((id) => this.#leaving.get(id) ?? []);
-      if (earlier.length > 0) await this.#within(deadline, Promise.allSettled(earlier), "a delete");
+    const earlier = this.#underWay(ids, deadline);
+    const work = this.#attempt("delete blobs", async () => {
+      if (earlier.length > 0) await this.#within(deadline, Promise.allSettled(earlier), "what is under way");
       this.#assertServing("delete blobs");
-      const work = removeBlobs(this.#removal(), ids, deadline);
-      for (const id of ids) this.#leaving.set(id, work);
-      try {
-        return await work;
-      } finally {
-        for (const id of ids) if (this.#leaving.get(id) === work) this.#leaving.delete(id);
-        this.#volumes.dropEmpty().catch((cause: unknown) => this.#fence(cause));
-      }
+      return await removeBlobs(this.#removal(), ids, deadline);
     });
+    // Entered before anything is awaited: what is asked for later must find it and come after.
+    for (const id of ids) this.#leaving.set(id, work);
+    const finish = () => {
+      for (const id of ids) if (this.#leaving.get(id) === work) this.#leaving.delete(id);
+      this.#volumes.dropEmpty().catch((cause: unknown) => this.#fence(cause));
+    };
+    work.then(finish, finish);
+    return work;
   }
 
   verify(id: BlobId, deadline: Deadline): Promise<BlobDamage[]> {
@@ -264,9 +265,9 @@ class LmdbBlobStore implements BlobStore {
 
   /** Waits until nothing is under way with this id; true when a readable seal is here. One that is broken is removed. */
   async #isSealed(id: BlobId, deadline: Deadline): Promise<boolean> {
-    const leaving = this.#leaving.get(id);
-    if (leaving !== undefined) await this.#within(deadline, Promise.allSettled([leaving]), "a delete");
-    await this.#arriving.get(id)?.wait(deadline, () => waitTooLong(this.node, `put ${id}`));
+    for (let earlier = this.#underWay([id], deadline); earlier.length > 0; earlier = this.#underWay([id], deadline)) {
+      await this.#within(deadline, Promise.allSettled(earlier), "what is under way");
+    }
     this.#assertServing("store a blob");
     try {
       return this.#volumes.find(id) !== null;
@@ -276,6 +277,14 @@ class LmdbBlobStore implements BlobStore {
       await this.delete([id], deadline);
       return false;
     }
+  }
+
+  /** The puts and deletes of these blobs that have begun: what they do is not to be seen before they end. */
+  #underWay(ids: readonly BlobId[], deadline: Deadline): Promise<unknown>[] {
+    return ids.flatMap((id) => {
+      const arriving = this.#arriving.get(id)?.wait(deadline, () => waitTooLong(this.node, `put ${id}`));
+      return [arriving, this.#leaving.get(id)].filter((work) => work !== undefined);
+    });
   }
 
   #write(volume: LmdbVolume, key: Buffer, value: Uint8Array): CommitBatch {

@@ -17,7 +17,8 @@ export function createClientAddressOf(trustedProxies: readonly string[]): Client
     if (prefix === undefined) trusted.addAddress(network, family);
     else trusted.addSubnet(network, Number(prefix), family);
   }
-  const isTrusted = (address: string) => isIP(address) !== 0 && trusted.check(address, isIPv6(address) ? "ipv6" : "ipv4");
+  const isTrusted = (address: string) =>
+    isIP(address) !== 0 && trusted.check(address, isIPv6(address) ? "ipv6" : "ipv4");
   return (incoming) => {
     let address = plainAddress(incoming.socket.remoteAddress ?? "unknown");
     const header = incoming.headers["x-forwarded-for"];

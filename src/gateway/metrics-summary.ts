@@ -5,7 +5,12 @@ import { DURATION_BUCKETS_S, type HttpMetrics } from "./metrics.ts";
 import type { RepairTimes } from "./repair-times.ts";
 
 type Latency = { readonly p50Ms: number | null; readonly p95Ms: number | null; readonly p99Ms: number | null };
-type Counts = { readonly total: number; readonly success: number; readonly clientErrors: number; readonly serverErrors: number };
+type Counts = {
+  readonly total: number;
+  readonly success: number;
+  readonly clientErrors: number;
+  readonly serverErrors: number;
+};
 
 export type MetricsSummary = {
   readonly uptimeSeconds: number;
@@ -31,7 +36,12 @@ export type SummarySources = {
   readonly cluster: ClusterSnapshot | null;
 };
 
-export async function summarizeMetrics({ uptimeMs, metrics, repairs, cluster }: SummarySources): Promise<MetricsSummary> {
+export async function summarizeMetrics({
+  uptimeMs,
+  metrics,
+  repairs,
+  cluster,
+}: SummarySources): Promise<MetricsSummary> {
   const groups = await groupDurations(metrics.duration);
   const all = mergeGroups([...groups.values()]);
   const recent = metrics.recent.perSecond();

@@ -11,8 +11,8 @@ import { RateWindow } from "./rate-window.ts";
 
 /** Fine enough that a quantile read between two of them is off by little. */
 export const DURATION_BUCKETS_S = [
-  0.000_25, 0.000_5, 0.001, 0.002, 0.003, 0.005, 0.007_5, 0.01, 0.015, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60,
-  300,
+  0.000_25, 0.000_5, 0.001, 0.002, 0.003, 0.005, 0.007_5, 0.01, 0.015, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30,
+  60, 300,
 ];
 
 export type RequestOutcome = {
@@ -49,7 +49,7 @@ export function createHttpMetrics(clock: Clock, registry: Registry): HttpMetrics
     buckets: DURATION_BUCKETS_S,
     registers,
   });
-  const inFlightGauge = new Gauge({
+  const inFlightGauge: Gauge = new Gauge({
     name: "http_requests_in_flight",
     help: "Requests being answered",
     registers,
@@ -157,12 +157,42 @@ export function registerClusterMetrics(registry: Registry, cluster: ClusterView)
       NODE_STATES.map((state) => [{ node: info.name, state }, state === info.state ? 1 : 0] as const),
     ),
   );
-  gauge("kintsugi_node_blobs", "Sealed blobs on a node", ["node"], ofNodes((usage) => usage.blobCount));
-  gauge("kintsugi_node_live_bytes", "Payload bytes of sealed blobs", ["node"], ofNodes((usage) => usage.liveBytes));
-  gauge("kintsugi_node_file_bytes", "Bytes of a node's volumes on disk", ["node"], ofNodes((usage) => usage.fileBytes));
-  gauge("kintsugi_node_volumes", "Volumes of a node", ["node"], ofNodes((usage) => usage.volumeCount));
-  gauge("kintsugi_node_volumes_quarantined", "Unreadable volumes", ["node"], ofNodes((usage) => usage.quarantinedCount));
-  gauge("kintsugi_node_disk_free_bytes", "Free bytes of a node's disk", ["node"], ofNodes((usage) => usage.diskFreeBytes));
+  gauge(
+    "kintsugi_node_blobs",
+    "Sealed blobs on a node",
+    ["node"],
+    ofNodes((usage) => usage.blobCount),
+  );
+  gauge(
+    "kintsugi_node_live_bytes",
+    "Payload bytes of sealed blobs",
+    ["node"],
+    ofNodes((usage) => usage.liveBytes),
+  );
+  gauge(
+    "kintsugi_node_file_bytes",
+    "Bytes of a node's volumes on disk",
+    ["node"],
+    ofNodes((usage) => usage.fileBytes),
+  );
+  gauge(
+    "kintsugi_node_volumes",
+    "Volumes of a node",
+    ["node"],
+    ofNodes((usage) => usage.volumeCount),
+  );
+  gauge(
+    "kintsugi_node_volumes_quarantined",
+    "Unreadable volumes",
+    ["node"],
+    ofNodes((usage) => usage.quarantinedCount),
+  );
+  gauge(
+    "kintsugi_node_disk_free_bytes",
+    "Free bytes of a node's disk",
+    ["node"],
+    ofNodes((usage) => usage.diskFreeBytes),
+  );
   gauge("kintsugi_bucket_objects", "Readable objects", ["bucket"], ({ buckets }) =>
     buckets.map((bucket) => [{ bucket: bucket.bucket }, bucket.objectCount] as const),
   );

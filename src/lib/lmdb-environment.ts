@@ -90,7 +90,7 @@ export class LmdbEnvironment {
 
   async #commit(apply: (db: LmdbDatabase) => void): Promise<void> {
     try {
-      // What is put in one turn of the event loop shares a transaction, so concurrent writers share this fsync.
+      // Writing begins in the next turn of the event loop, so batches of one turn share a transaction and its fsync.
       const committed = this.#db.batch(() => apply(this.#db));
       // Taken now: later puts move this property on to their own flush.
       const flushed = new Promise((resolve, reject) => this.#db.flushed.then(resolve, reject));
@@ -225,6 +225,8 @@ export async function openLmdbEnvironment(given: LmdbEnvironmentOptions): Promis
     encoding: "binary",
     keyEncoding: "binary",
     mapSize: options.mapBytes,
+    // Else each turn's writes are wrapped in one more batch, whose promise nobody sees: its rejection ends the process.
+    eventTurnBatching: false,
     // Only when asked for: set at all, even to false, it hides LMDB's own environment variable.
     ...(options.safeRestore ? { safeRestore: true } : {}),
   });

@@ -162,8 +162,9 @@ export class HttpExchange {
 
   async #writeChunk(chunk: Uint8Array, transfer: { beginWait(): void; moved(bytes: number): void }): Promise<void> {
     let pieceBytesMax = PIECE_BYTES_FAST;
-    for (let from = 0; from < chunk.length; ) {
-      const piece = chunk.length - from <= pieceBytesMax ? chunk.subarray(from) : chunk.subarray(from, from + pieceBytesMax);
+    for (let from = 0; from < chunk.length;) {
+      const piece =
+        chunk.length - from <= pieceBytesMax ? chunk.subarray(from) : chunk.subarray(from, from + pieceBytesMax);
       const startedMs = this.#context.clock.monotonicMs();
       transfer.beginWait();
       await this.#write(piece);

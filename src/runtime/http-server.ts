@@ -123,7 +123,10 @@ function createAcceptor(parts: HttpServerParts, context: ExchangeContext) {
       return void refuse(exchange, new StoreError("request_malformed", unknown));
     }
     if (context.closing()) {
-      return void refuse(exchange, new StoreError("shutting_down", "The server is shutting down: try another or later"));
+      return void refuse(
+        exchange,
+        new StoreError("shutting_down", "The server is shutting down: try another or later"),
+      );
     }
     accepted = exchange;
     // It would be parsed as a URL, normalised and thrown away: the application has the raw target.

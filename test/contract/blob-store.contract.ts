@@ -22,7 +22,7 @@ type Open = () => Promise<BlobStoreHarness>;
 
 /** What every `BlobStore` promises. Run by each adapter. */
 export function describeBlobStore(name: string, open: Open): void {
-  describe(name, () => {
+  describe(`BlobStore on ${name}`, () => {
     describePut(open);
     describeReading(open);
     describeWriter(open);

@@ -1,20 +1,35 @@
 import type { TestStore } from "./store.ts";
 import { noise, streamOf } from "./store.ts";
 
-const PUT_STEPS = [
-  "put.parsed",
-  "put.intent-durable",
-  "put.encoded",
-  "put.cell-sent",
-  "put.cell-sent:2",
-  "put.cell-sent:3",
-  "put.cell-sent:5",
-  "put.cell-sent:6",
-  "put.cell-sent:12",
-  "put.quorum-durable",
-  "put.committed",
-  "put.settled",
-] as const;
+const COMMIT_STEPS = ["put.quorum-durable", "put.committed", "put.settled"] as const;
+const INLINE_STEPS = ["put.parsed", "put.intent-durable", ...COMMIT_STEPS];
+const PUT_STEPS = {
+  inline: INLINE_STEPS,
+  replication: [
+    "put.parsed",
+    "put.intent-durable",
+    "put.encoded",
+    "put.cell-sent",
+    "put.cell-sent:2",
+    "put.cell-sent:3",
+    ...COMMIT_STEPS,
+  ],
+  ec: [
+    "put.parsed",
+    "put.encoded",
+    "put.intent-durable",
+    ...[1, 2, 4, 5, 6, 8, 18].map((count) => `put.cell-sent:${count}`),
+    ...COMMIT_STEPS,
+  ],
+  field_hybrid: [
+    "put.parsed",
+    "put.encoded",
+    "put.intent-durable",
+    "put.cell-sent:3",
+    "put.cell-sent:6",
+    ...COMMIT_STEPS,
+  ],
+} as const;
 
 const BIG = 9_000_000;
 const json = (battery: number, cold: number) =>
@@ -29,9 +44,13 @@ export type CrashWrite = {
   write(store: TestStore): Promise<unknown>;
 };
 
-function put(before: Buffer | null, after: Buffer, strategy: "inline" | "replication" | "ec" | "field_hybrid"): CrashWrite {
+function put(
+  before: Buffer | null,
+  after: Buffer,
+  strategy: "inline" | "replication" | "ec" | "field_hybrid",
+): CrashWrite {
   return {
-    steps: PUT_STEPS,
+    steps: PUT_STEPS[strategy],
     before,
     after,
     prepare: async (store) => before && (await store.put("k", before)),
@@ -62,7 +81,7 @@ export const CRASH_WRITES = {
   "split document over another": put(json(1, 1), json(2, 2), "field_hybrid"),
   "hot update": put(json(1, 1), json(2, 1), "field_hybrid"),
   "hot patch": patch(json(1, 1), '{"battery_level": 2}', json(2, 1), ["patch.parsed", "patch.committed"]),
-  "cold patch": patch(json(1, 1), '{"cold": 2}', json(1, 2), ["patch.parsed", ...PUT_STEPS.slice(1)]),
+  "cold patch": patch(json(1, 1), '{"cold": 2}', json(1, 2), ["patch.parsed", ...PUT_STEPS.field_hybrid.slice(1)]),
   delete: {
     steps: ["delete.parsed", "delete.committed"],
     before: noise(300_000, 1),

@@ -42,7 +42,11 @@ export type TestStore = AsyncDisposable & {
   openIntents(): Promise<number>;
 };
 
-export type TestStoreOptions = { readonly flags?: Record<string, string>; readonly dir?: string; readonly faults?: FaultPoints };
+export type TestStoreOptions = {
+  readonly flags?: Record<string, string>;
+  readonly dir?: string;
+  readonly faults?: FaultPoints;
+};
 
 export async function openTestStore(options: TestStoreOptions = {}): Promise<TestStore> {
   const dir = options.dir ?? (await mkdtemp(join(tmpdir(), "kintsugi-test-")));
@@ -55,7 +59,12 @@ export async function openTestStore(options: TestStoreOptions = {}): Promise<Tes
     readFile: () => null,
     cores: 2,
   });
-  const system = { clock: systemClock, random: systemRandom, logger: silentLogger, faults: options.faults ?? noFaultPoints };
+  const system = {
+    clock: systemClock,
+    random: systemRandom,
+    logger: silentLogger,
+    faults: options.faults ?? noFaultPoints,
+  };
   let store = await openEmbeddedStore(config, system);
   let patcher = new ObjectPatcher(store.deps);
   const soon = () => deadlineIn(systemClock, 10_000);
@@ -108,7 +117,9 @@ export async function openTestStore(options: TestStoreOptions = {}): Promise<Tes
     async orphans() {
       const records = await store.deps.metadata.scan(null, 100_000, soon());
       const named = new Set(
-        records.flatMap(({ record }) => blobSetsOf(record.manifest).flatMap(placedBlobsOf)).map((b) => `${b.id}@${b.node}`),
+        records
+          .flatMap(({ record }) => blobSetsOf(record.manifest).flatMap(placedBlobsOf))
+          .map((b) => `${b.id}@${b.node}`),
       );
       return (await self.blobsOnNodes()).map((b) => `${b.id}@${b.node}`).filter((name) => !named.has(name));
     },

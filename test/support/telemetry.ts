@@ -66,7 +66,7 @@ function reading(index: number, random: () => number): string {
     humidity: random(),
     position: { lat: random() * 180 - 90, lon: random() * 360 - 180, fix: random() > 0.1 },
     vibration: [random(), random(), random()],
-    note: random() > 0.95 ? "threshold \"high\" crossed\\reset" : null,
+    note: random() > 0.95 ? 'threshold "high" crossed\\reset' : null,
   });
 }
 

@@ -20,7 +20,7 @@ describe("kill -9 at every step of every kind of write", () => {
         await prepare(prepared, write);
         let killed = 0;
         for (const step of write.steps) killed += Number(await crashAt(prepared, name, write, step));
-        expect(killed, "steps reached").toBeGreaterThanOrEqual(Math.min(4, write.steps.length));
+        expect(killed, "steps reached").toBeGreaterThanOrEqual(Math.min(3, write.steps.length));
       } finally {
         await rm(prepared, { recursive: true });
       }
@@ -51,7 +51,10 @@ async function crashAt(prepared: string, name: string, write: CrashWrite, step: 
   expect(await store.orphans(), context).toEqual([]);
   expect(await store.openIntents(), context).toBe(0);
   const listed = await store.store.deps.metadata.list("default" as never, LIST_ALL, { atMs: Number.MAX_SAFE_INTEGER });
-  expect(listed.entries.some(({ record }) => record.key === "k"), context).toBe(bytes !== null);
+  expect(
+    listed.entries.some(({ record }) => record.key === "k"),
+    context,
+  ).toBe(bytes !== null);
   await store.put("k", noise(1_000, 3));
   expect((await store.get("k"))?.equals(noise(1_000, 3)), context).toBe(true);
   return child.killed;

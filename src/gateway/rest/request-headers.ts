@@ -75,9 +75,7 @@ export function rangeOf(incoming: IncomingMessage): RangeHeaders {
   const [, first = "", last = ""] = match;
   if (first === "" && last === "") return NO_RANGE;
   const range: RangeRequest =
-    first === ""
-      ? { suffixBytes: Number(last) }
-      : { first: Number(first), last: last === "" ? null : Number(last) };
+    first === "" ? { suffixBytes: Number(last) } : { first: Number(first), last: last === "" ? null : Number(last) };
   if (!("suffixBytes" in range) && range.last !== null && range.last < range.first) return NO_RANGE;
   const ifRange = incoming.headers["if-range"];
   if (ifRange === undefined) return { range, ifRange: null };
@@ -118,7 +116,10 @@ export function attributesOf(incoming: IncomingMessage): UserAttributes {
   }
   const encoding = headers["content-encoding"];
   if (encoding !== undefined && encoding.toLowerCase() !== "identity") {
-    throw new StoreError("media_type_unsupported", "Content-Encoding is not kept: send the bytes as they should come back");
+    throw new StoreError(
+      "media_type_unsupported",
+      "Content-Encoding is not kept: send the bytes as they should come back",
+    );
   }
   let userMetadata: Record<string, string> | null = null;
   let metadataBytes = 0;

@@ -71,13 +71,7 @@ export async function serveExchange(
 /** What nginx notes for a client that went away; never sent. */
 const STATUS_CLIENT_GONE = 499;
 
-function record(
-  deps: RouteDeps,
-  exchange: HttpExchange,
-  route: string,
-  requestId: string,
-  failure: unknown,
-): void {
+function record(deps: RouteDeps, exchange: HttpExchange, route: string, requestId: string, failure: unknown): void {
   const error = failure === null ? null : asStoreError(failure);
   // A broken answer counts by its cause: 200 was sent, and is not what the client got.
   const fault = error !== null && PROBLEMS[error.code].status >= 500;

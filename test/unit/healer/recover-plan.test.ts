@@ -101,7 +101,9 @@ function setOf(txid: Txid, redundancy: Redundancy, placed: readonly string[]): B
 
 function parseRedundancy(text: string): Redundancy {
   const numbers = [...text.matchAll(/\d+/g)].map(Number) as [number, number];
-  return text.startsWith("ec") ? { scheme: "ec", k: numbers[0], m: numbers[1] } : { scheme: "replication", copies: numbers[0] };
+  return text.startsWith("ec")
+    ? { scheme: "ec", k: numbers[0], m: numbers[1] }
+    : { scheme: "replication", copies: numbers[0] };
 }
 
 function describePlan(plan: RecoverPlan): string {

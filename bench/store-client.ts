@@ -1,0 +1,68 @@
+/** The few requests around a measurement, where speed does not matter. */
+import { open, readdir, stat } from "node:fs/promises";
+import { join } from "node:path";
+import { sum } from "./statistics.ts";
+
+export type Receipt = { readonly nodeBytesWritten: number; readonly version: string };
+export type StoreUsage = { readonly liveBytes: number; readonly fileBytes: number };
+
+/** Stores one body. @throws {Error} the store did not take it */
+export async function putObject(url: string, path: string, body: Buffer, type: string): Promise<Receipt> {
+  return (await send(url, path, {
+    method: "PUT",
+    body: new Uint8Array(body),
+    headers: { "content-type": type },
+  })) as Receipt;
+}
+
+export async function patchObject(url: string, path: string, patch: Buffer): Promise<Receipt> {
+  const headers = { "content-type": "application/merge-patch+json" };
+  return (await send(url, path, { method: "PATCH", body: new Uint8Array(patch), headers })) as Receipt;
+}
+
+export async function getBytes(url: string, path: string): Promise<Buffer> {
+  const response = await fetch(new URL(path, url));
+  const bytes = Buffer.from(await response.arrayBuffer());
+  if (!response.ok) throw new Error(`GET ${path} was answered ${response.status}: ${bytes.toString()}`);
+  return bytes;
+}
+
+/** Bytes on all nodes together, as the store itself counts them. */
+export async function readUsage(url: string): Promise<StoreUsage> {
+  const stats = (await send(url, "/cluster/stats", {})) as { nodes: readonly StoreUsage[] };
+  return {
+    liveBytes: sum(stats.nodes.map((node) => node.liveBytes)),
+    fileBytes: sum(stats.nodes.map((node) => node.fileBytes)),
+  };
+}
+
+/** The nodes that hold the data shards of an erasure-coded object, first shard first. */
+export async function readDataNodes(url: string, path: string): Promise<string[]> {
+  const text = (await getBytes(url, `${path}?info`)).toString();
+  const info = JSON.parse(text) as { manifest: { body: { nodes: string[]; redundancy: { k: number } } } };
+  return info.manifest.body.nodes.slice(0, info.manifest.body.redundancy.k);
+}
+
+/** Bytes that the files below `directory` take on disk. */
+export async function diskBytes(directory: string): Promise<number> {
+  const entries = await readdir(directory, { withFileTypes: true, recursive: true });
+  const files = entries.filter((entry) => entry.isFile());
+  const sizes = await Promise.all(
+    files.map(async (file) => (await stat(join(file.parentPath, file.name))).blocks * 512),
+  );
+  return sum(sizes);
+}
+
+/** Waits until what was written so far is on the disk, so that it does not slow down what is measured next. */
+export async function settleDisk(directory: string): Promise<void> {
+  const handle = await open(directory, "r");
+  await handle.sync();
+  await handle.close();
+}
+
+async function send(url: string, path: string, init: RequestInit): Promise<unknown> {
+  const response = await fetch(new URL(path, url), init);
+  const text = await response.text();
+  if (!response.ok) throw new Error(`${init.method ?? "GET"} ${path} was answered ${response.status}: ${text}`);
+  return text === "" ? null : JSON.parse(text);
+}

@@ -1,0 +1,104 @@
+/** What an operator looks at: health, stats and metrics. */
+import type { Registry } from "prom-client";
+import { StoreError } from "../../domain/errors.ts";
+import type { Clock } from "../../lib/clock.ts";
+import type { HttpExchange } from "../../runtime/http-exchange.ts";
+import { clusterHealth, clusterTotals, type ClusterView } from "../cluster-view.ts";
+import type { HttpMetrics } from "../metrics.ts";
+import { summarizeMetrics, summaryToCsv } from "../metrics-summary.ts";
+import type { RepairTimes } from "../repair-times.ts";
+import { refuseBody, sendJson } from "./answer.ts";
+import type { RestHandler } from "./serve-route.ts";
+import { parseQuery } from "./target.ts";
+
+export type ClusterRouteDeps = {
+  readonly clock: Clock;
+  readonly cluster: ClusterView;
+  readonly metrics: HttpMetrics;
+  readonly repairs: RepairTimes;
+  readonly registry: Registry;
+  readonly about: { readonly version: string; readonly runtime: string };
+  readonly startedAtMs: number;
+};
+
+export type ClusterRoutes = Record<"health" | "clusterHealth" | "stats" | "metrics" | "summary", RestHandler>;
+
+const HEALTHY = Buffer.from('{"status":"ok"}');
+
+export function createClusterRoutes(deps: ClusterRouteDeps): ClusterRoutes {
+  const { cluster } = deps;
+  return {
+    /** Says that this process answers, nothing more: for load balancers, many times a second. */
+    async health({ exchange, requestId, query }) {
+      refuseBody(exchange);
+      parseQuery(query, []);
+      await sendBytes(exchange, requestId, "application/json", HEALTHY);
+    },
+    async clusterHealth({ exchange, requestId, query }) {
+      refuseBody(exchange);
+      parseQuery(query, []);
+      const nodes = cluster.nodes();
+      const health = clusterHealth(nodes, cluster.writeNodesMin);
+      const status = health.status === "unavailable" ? 503 : 200;
+      await sendJson(exchange, status, operatorHeaders(requestId), { ...health, nodes });
+    },
+    async stats({ exchange, requestId, query }) {
+      refuseBody(exchange);
+      parseQuery(query, []);
+      const snapshot = await cluster.snapshot();
+      await sendJson(exchange, 200, operatorHeaders(requestId), {
+        ...deps.about,
+        uptimeSeconds: Math.floor(uptimeMs(deps) / 1_000),
+        health: clusterHealth(cluster.nodes(), cluster.writeNodesMin),
+        totals: clusterTotals(snapshot),
+        nodes: snapshot.nodes.map(({ info, usage }) => ({ ...info, usage })),
+        buckets: snapshot.buckets,
+        inFlightBytes: snapshot.inFlightBytes,
+        inFlightBytesMax: snapshot.inFlightBytesMax,
+        requestsInFlight: deps.metrics.inFlight(),
+        openIntents: snapshot.openIntents,
+      });
+    },
+    async metrics({ exchange, requestId, query }) {
+      refuseBody(exchange);
+      parseQuery(query, []);
+      const text = Buffer.from(await deps.registry.metrics());
+      await sendBytes(exchange, requestId, deps.registry.contentType, text);
+    },
+    async summary({ exchange, requestId, query }) {
+      refuseBody(exchange);
+      const asCsv = wantsCsv(parseQuery(query, ["format"]).format, exchange.incoming.headers.accept);
+      const snapshot = await cluster.snapshot().catch(() => null);
+      const { metrics, repairs } = deps;
+      const summary = await summarizeMetrics({ uptimeMs: uptimeMs(deps), metrics, repairs, cluster: snapshot });
+      if (!asCsv) return await sendJson(exchange, 200, operatorHeaders(requestId), summary);
+      await sendBytes(exchange, requestId, "text/csv; charset=utf-8", Buffer.from(summaryToCsv(summary)));
+    },
+  };
+}
+
+function uptimeMs({ clock, startedAtMs }: ClusterRouteDeps): number {
+  return clock.monotonicMs() - startedAtMs;
+}
+
+/** @throws {StoreError} `parameter_invalid` */
+function wantsCsv(format: string | undefined, accept: string | undefined): boolean {
+  if (format === undefined) return /\btext\/csv\b/.test(accept ?? "");
+  if (format === "csv" || format === "json") return format === "csv";
+  throw new StoreError("parameter_invalid", "The parameter format is json or csv");
+}
+
+function operatorHeaders(requestId: string): string[] {
+  return ["X-Request-Id", requestId, "Cache-Control", "no-store"];
+}
+
+async function sendBytes(
+  exchange: HttpExchange,
+  requestId: string,
+  contentType: string,
+  bytes: Uint8Array,
+): Promise<void> {
+  const headers = operatorHeaders(requestId);
+  headers.push("Content-Type", contentType, "Content-Length", String(bytes.length));
+  await exchange.send(200, headers, exchange.method === "HEAD" ? null : bytes);
+}

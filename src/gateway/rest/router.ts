@@ -1,0 +1,106 @@
+/** Which handler answers which path. Hono matches the raw path of the request target; nothing is normalised on the way. */
+import { Hono } from "hono";
+import { RESPONSE_ALREADY_SENT } from "@hono/node-server/utils/response";
+import { StoreError } from "../../domain/errors.ts";
+import type { HttpExchange } from "../../runtime/http-exchange.ts";
+import type { HttpApp, HttpBindings } from "../../runtime/http-server.ts";
+import { createClusterRoutes, type ClusterRouteDeps } from "./cluster-routes.ts";
+import { createLandingRoute } from "./landing.ts";
+import { createListRoute } from "./list-route.ts";
+import type { ObjectApi } from "./object-api.ts";
+import { createObjectRoutes } from "./object-routes.ts";
+import { sendProblem } from "./problem.ts";
+import { serveExchange, serveRoute, type RestHandler, type RouteDeps } from "./serve-route.ts";
+
+export type RouterDeps = RouteDeps & {
+  readonly api: ObjectApi;
+  readonly objectBytesMax: number;
+  readonly clusterRoutes: ClusterRouteDeps;
+};
+
+type Method = "GET" | "PUT" | "POST" | "PATCH" | "DELETE";
+type Route = {
+  readonly path: string;
+  /** As counted and logged. */
+  readonly name: string;
+  readonly handlers: Partial<Record<Method, RestHandler>>;
+};
+
+export function createRouter(deps: RouterDeps): HttpApp {
+  const app: HttpApp = new Hono<{ Bindings: HttpBindings }>({
+    getPath: (_, bindings) => pathOf((bindings?.env as HttpBindings).exchange.target),
+  });
+  const routes = listRoutes(deps);
+  for (const { path, name, handlers } of routes) {
+    for (const [method, handler] of Object.entries(handlers)) app.on(method, path, serveRoute(deps, name, handler));
+  }
+  app.notFound(async (context) => {
+    await serveUnrouted(deps, routes, context.env.exchange);
+    return RESPONSE_ALREADY_SENT;
+  });
+  app.onError((cause, context) => {
+    // Only a bug in what answers errors gets here; the connection cannot be trusted to be in step.
+    deps.logger.error({ reason: cause.stack ?? cause.message }, "a request could not be answered");
+    context.env.exchange.abort();
+    return RESPONSE_ALREADY_SENT;
+  });
+  return app;
+}
+
+function listRoutes(deps: RouterDeps): Route[] {
+  const { api, objectBytesMax } = deps;
+  const objects = createObjectRoutes({ api, objectBytesMax, admitWrite: (exchange) => admitWrite(deps, exchange) });
+  const cluster = createClusterRoutes(deps.clusterRoutes);
+  const objectHandlers = {
+    GET: objects.get("/objects/"),
+    PUT: objects.put,
+    POST: objects.put,
+    PATCH: objects.patch,
+    DELETE: objects.delete("/objects/"),
+  };
+  return [
+    { path: "/objects/:key{.*}", name: "/objects/:key", handlers: objectHandlers },
+    { path: "/objects", name: "/objects", handlers: { GET: createListRoute(api) } },
+    { path: "/write", name: "/write", handlers: { POST: objects.write } },
+    { path: "/read/:key{.*}", name: "/read/:key", handlers: { GET: objects.get("/read/") } },
+    { path: "/delete/:key{.*}", name: "/delete/:key", handlers: { DELETE: objects.delete("/delete/") } },
+    { path: "/health", name: "/health", handlers: { GET: cluster.health } },
+    { path: "/cluster/health", name: "/cluster/health", handlers: { GET: cluster.clusterHealth } },
+    { path: "/cluster/stats", name: "/cluster/stats", handlers: { GET: cluster.stats } },
+    { path: "/metrics", name: "/metrics", handlers: { GET: cluster.metrics } },
+    { path: "/metrics/summary", name: "/metrics/summary", handlers: { GET: cluster.summary } },
+    { path: "/", name: "/", handlers: { GET: createLandingRoute(deps.clusterRoutes) } },
+  ];
+}
+
+function pathOf(target: string): string {
+  const at = target.indexOf("?");
+  return at === -1 ? target : target.slice(0, at);
+}
+
+/** @throws {StoreError} `rate_limited` */
+function admitWrite({ writeLimit, clientAddressOf }: RouteDeps, exchange: HttpExchange): void {
+  if (writeLimit === null) return;
+  const retryAfterS = writeLimit.take(clientAddressOf(exchange.incoming));
+  if (retryAfterS === null) return;
+  throw new StoreError("rate_limited", "This address writes faster than it may", {
+    retriable: true,
+    details: { retryAfterS },
+  });
+}
+
+/** 405 for a path that exists, else 404. */
+async function serveUnrouted(deps: RouterDeps, routes: readonly Route[], exchange: HttpExchange): Promise<void> {
+  const path = pathOf(exchange.target);
+  const route = routes.find((candidate) => {
+    const at = candidate.path.indexOf(":");
+    return at === -1 ? candidate.path === path : path.startsWith(candidate.path.slice(0, at));
+  });
+  await serveExchange(deps, exchange, route?.name ?? "unknown", async ({ requestId }) => {
+    if (route === undefined) throw new StoreError("object_not_found", "There is nothing under this path");
+    const methods = Object.keys(route.handlers);
+    if (methods.includes("GET")) methods.push("HEAD");
+    const cause = new StoreError("method_not_allowed", `This path knows ${methods.join(", ")}`);
+    await sendProblem(exchange, cause, requestId, ["Allow", methods.join(", ")]);
+  });
+}
