@@ -9,9 +9,13 @@ import { bucketSettings } from "./config.ts";
 import { StoreError } from "./domain/errors.ts";
 import type { NodeName } from "./domain/ids.ts";
 import { createTxidSource } from "./domain/ids.ts";
+import type { ClusterView } from "./gateway/cluster-view.ts";
+import { registerCodingMetrics, registerProcessMetrics } from "./gateway/metrics.ts";
+import type { ObjectApi } from "./gateway/rest/object-api.ts";
 import { recoverIntents } from "./healer/recover.ts";
 import type { RecoverSummary } from "./healer/recover.ts";
 import type { Clock } from "./lib/clock.ts";
+import { deadlineIn } from "./lib/deadline.ts";
 import { lockDataDir } from "./lib/dir-lock.ts";
 import type { FaultPoints } from "./lib/fault-points.ts";
 import type { Logger } from "./lib/logger.ts";
@@ -22,10 +26,18 @@ import type { Membership } from "./membership/membership.ts";
 import { openMetadataEnvironment } from "./metadata/lmdb-metadata-environment.ts";
 import { openLmdbMetadataStore } from "./metadata/lmdb-metadata-store.ts";
 import { ActiveWrites } from "./object/active-writes.ts";
+import { deleteObject } from "./object/delete.ts";
 import type { ObjectDeps } from "./object/deps.ts";
+import { readFields } from "./object/fields.ts";
+import { getObject } from "./object/get.ts";
+import { headObject } from "./object/head.ts";
+import { listObjects } from "./object/list.ts";
 import { createObjectMetrics } from "./object/metrics.ts";
+import { ObjectPatcher } from "./object/patch.ts";
+import { putObject } from "./object/put.ts";
 import { ReadPins } from "./object/read-pins.ts";
 import { Releaser } from "./object/release.ts";
+import { quorumOf } from "./placement/strategies.ts";
 import { openLmdbWal } from "./wal/lmdb-wal.ts";
 
 /** The runtime's own faculties; a test brings its own. */
@@ -38,6 +50,8 @@ export type System = {
 
 export type EmbeddedStore = {
   readonly deps: ObjectDeps;
+  readonly api: ObjectApi;
+  readonly cluster: ClusterView;
   readonly registry: Registry;
   /** What start-up found unfinished and settled. */
   readonly recovered: RecoverSummary;
@@ -49,6 +63,8 @@ export type EmbeddedStore = {
 /** How long the blobs of a replaced version stay for readers that have its record but not yet its first bytes. */
 const RELEASE_DELAY_MS = 5_000;
 const NODE_STATE_POLL_MS = 500;
+/** The page shows how many intents are open; beyond this many the exact number says no more. */
+const OPEN_INTENTS_COUNTED_MAX = 10_000;
 
 /**
  * Builds the embedded store: every part in this process, on LMDB. What is opened first is closed last.
@@ -94,6 +110,8 @@ export async function openEmbeddedStore(config: Config, system: System): Promise
     open.defer(() => coder.close());
 
     const registry = new Registry();
+    registerProcessMetrics(registry);
+    registerCodingMetrics(registry, coder);
     const metrics = createObjectMetrics(registry);
     const pins = new ReadPins();
     const active = new ActiveWrites();
@@ -121,11 +139,60 @@ export async function openEmbeddedStore(config: Config, system: System): Promise
       objectBytesMax: config.http.objectBytesMax,
     };
     const parts = open.move();
-    return { deps, registry, recovered, failed, close: () => parts.disposeAsync() };
+    return {
+      ...{ deps, registry, recovered, failed },
+      api: bindObjectApi(deps),
+      cluster: createClusterView(deps, config),
+      close: () => parts.disposeAsync(),
+    };
   } catch (cause) {
     await open.disposeAsync();
     throw cause;
   }
+}
+
+function bindObjectApi(deps: ObjectDeps): ObjectApi {
+  const patcher = new ObjectPatcher(deps);
+  return {
+    put: (request) => putObject(deps, request),
+    get: (request) => getObject(deps, request),
+    head: (request) => headObject(deps, request),
+    readFields: (request) => readFields(deps, request),
+    patch: (request) => patcher.patch(request),
+    delete: (request) => deleteObject(deps, request),
+    list: (bucket, options) => listObjects(deps, bucket, options),
+  };
+}
+
+function createClusterView(deps: ObjectDeps, config: Config): ClusterView {
+  const { k, m } = config.cluster.bucketDefaults;
+  const soon = () => deadlineIn(deps.clock, deps.timeouts.metadataMs);
+  return {
+    nodes: () => deps.membership.snapshot(),
+    watch: (listener) => deps.membership.watch(listener),
+    writeNodesMin: quorumOf({ scheme: "ec", k, m }, config.cluster.bucketDefaults.consistency),
+    async snapshot() {
+      const nodes = deps.membership.snapshot().map(async (info) => ({
+        info,
+        usage:
+          (await deps.nodes
+            .get(info.name)
+            ?.usage()
+            .catch(() => null)) ?? null,
+      }));
+      const [buckets, open] = await Promise.all([
+        deps.metadata.summarize(soon()),
+        deps.wal.readOpen(0, OPEN_INTENTS_COUNTED_MAX, soon()),
+      ]);
+      return {
+        nodes: await Promise.all(nodes),
+        buckets,
+        inFlightBytes: deps.memory.used,
+        inFlightBytesMax: deps.memory.limit,
+        openIntents: open.length,
+      };
+    },
+  };
 }
 
 async function openNodes(

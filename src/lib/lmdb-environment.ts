@@ -143,9 +143,9 @@ export class LmdbEnvironment {
   }
 
   #fence(action: string, cause: unknown): LmdbFailure {
-    if (this.#refusal !== null) return this.#refusal;
     // LMDB hands the reason over as a promise of its own; unobserved it would end the process.
     (cause as { commitError?: Promise<unknown> } | null)?.commitError?.catch(() => {});
+    if (this.#refusal !== null) return this.#refusal;
     const { path, logger, onFenced } = this.#options;
     this.#refusal = new LmdbFailure(
       "fenced",

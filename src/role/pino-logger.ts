@@ -2,12 +2,15 @@ import type { Logger as PinoInstance } from "pino";
 import { pino } from "pino";
 import type { Logger } from "../lib/logger.ts";
 
-/** The process's logger: JSON lines on stderr, or lines for people. Request bodies and headers are never handed to it. */
-export function createPinoLogger(options: { level: string; format: "json" | "text" }): Logger {
-  const instance =
-    options.format === "json"
-      ? pino({ level: options.level, base: null }, pino.destination({ dest: 2, sync: true }))
-      : pino({ level: options.level, base: null }, { write: (line: string) => void process.stderr.write(readable(line)) });
+/** The process's logger, on stderr: JSON lines, or lines for people, which `auto` chooses on a terminal. Request bodies and headers are never handed to it. */
+export function createPinoLogger(options: { level: string; format: "auto" | "text" | "json" }): Logger {
+  const json = options.format === "json" || (options.format === "auto" && !process.stderr.isTTY);
+  const instance = json
+    ? pino({ level: options.level, base: null }, pino.destination({ dest: 2, sync: true }))
+    : pino(
+        { level: options.level, base: null },
+        { write: (line: string) => void process.stderr.write(readable(line)) },
+      );
   return wrap(instance);
 }
 
@@ -32,6 +35,8 @@ const LEVEL_NAMES = new Map([
 function readable(line: string): string {
   const { level, time, msg, ...fields } = JSON.parse(line) as { level: number; time: number; msg: string };
   const stamp = new Date(time).toISOString().slice(11, 23);
-  const rest = Object.entries(fields).map(([name, value]) => `${name}=${typeof value === "string" ? value : JSON.stringify(value)}`);
+  const rest = Object.entries(fields).map(
+    ([name, value]) => `${name}=${typeof value === "string" ? value : JSON.stringify(value)}`,
+  );
   return `${stamp} ${LEVEL_NAMES.get(level) ?? level} ${[msg, ...rest].join(" ")}\n`;
 }

@@ -7,17 +7,10 @@
  *
  * A crash may bring back settled intents, and leave two of one txid when the second superseded the first; at opening the
  * later one counts.
- *
- * Keys; first bytes below 0x10 belong to the metadata store:
- * | key           | value                                                                       |
- * |---------------|-----------------------------------------------------------------------------|
- * | 10 sequence   | version byte, txid (26 characters), encoded intent                           |
- * | 11            | version byte, the last sequence given, written with the batch that used it  |
  */
 import { StoreError } from "../domain/errors.ts";
 import type { Txid } from "../domain/ids.ts";
 import type { Intent } from "../domain/intent.ts";
-import { decodeIntent, encodeIntent } from "../domain/intent.ts";
 import { assert } from "../lib/assert.ts";
 import { Batcher } from "../lib/batcher.ts";
 import type { Clock, Timer } from "../lib/clock.ts";
@@ -26,8 +19,18 @@ import { remainingMs, withDeadline } from "../lib/deadline.ts";
 import type { LmdbDatabase, LmdbEnvironment } from "../lib/lmdb-environment.ts";
 import { LmdbFailure } from "../lib/lmdb-environment.ts";
 import { nextTurn } from "../lib/next-turn.ts";
-import { readUint64, writeUint64 } from "../lib/uint64.ts";
 import { LIMITS } from "../limits.ts";
+import {
+  INTENTS_END,
+  INTENTS_START,
+  encodeEntry,
+  intentKey,
+  intentOf,
+  putSequence,
+  readSequence,
+  sequenceOf,
+  txidOf,
+} from "./lmdb-wal-layout.ts";
 import type { Wal, WalEntry, WalSequence } from "./wal.ts";
 
 export type LmdbWalOptions = {
@@ -41,13 +44,6 @@ export function openLmdbWal(options: LmdbWalOptions): Wal {
   return new LmdbWal(options);
 }
 
-const INTENT_KIND = 0x10;
-const INTENTS_START = Buffer.of(INTENT_KIND);
-const INTENTS_END = Buffer.of(INTENT_KIND + 1);
-const SEQUENCE_KEY = Buffer.of(0x11);
-const FORMAT_VERSION = 1;
-const TXID_BYTES = 26;
-const HEAD_BYTES = 1 + TXID_BYTES;
 /** How long settled intents may stay on disk while nothing is appended. */
 const REMOVAL_DELAY_MS = 200;
 /** Settled intents that one transaction removes. */
@@ -147,7 +143,7 @@ class LmdbWal implements Wal {
         await this.#write(size, (db) => {
           for (const sequence of removals) void db.remove(intentKey(sequence));
           for (const { append, sequence } of appends.values()) void db.put(intentKey(sequence), append.value);
-          void db.put(SEQUENCE_KEY, encodeSequence(sequenceLast));
+          putSequence(db, sequenceLast);
         });
       }
       this.#sequenceLast = sequenceLast;
@@ -189,10 +185,9 @@ class LmdbWal implements Wal {
   }
 
   #load(db: LmdbDatabase): void {
-    const last = db.getBinary(SEQUENCE_KEY);
-    this.#sequenceLast = last === undefined ? 0 : decodeSequence(last);
+    this.#sequenceLast = readSequence(db);
     for (const { key, value } of db.getRange({ start: INTENTS_START, end: INTENTS_END })) {
-      const sequence = readUint64(key, 1);
+      const sequence = sequenceOf(key);
       assert(sequence <= this.#sequenceLast, "the last sequence was written with its intent");
       const superseded = this.#open.get(txidOf(value));
       if (superseded !== undefined) this.#removable.push(superseded);
@@ -203,7 +198,7 @@ class LmdbWal implements Wal {
   #readChunk(start: WalSequence): { sequence: WalSequence; value: Buffer }[] {
     return this.#read((db) =>
       [...db.getRange({ start: intentKey(start), end: INTENTS_END, limit: CHUNK_ENTRIES })].map(({ key, value }) => ({
-        sequence: readUint64(key, 1),
+        sequence: sequenceOf(key),
         value,
       })),
     );
@@ -228,52 +223,6 @@ class LmdbWal implements Wal {
   #refuseWhenClosed(): void {
     if (this.#closed) throw new StoreError("wal_unavailable", "The log is closed", { retriable: true });
   }
-}
-
-function intentKey(sequence: WalSequence): Buffer {
-  const key = Buffer.allocUnsafe(9);
-  key[0] = INTENT_KIND;
-  writeUint64(key, sequence, 1);
-  return key;
-}
-
-function encodeEntry(intent: Intent): Buffer {
-  assert(intent.txid.length === TXID_BYTES, "a txid is a ULID");
-  const encoded = encodeIntent(intent);
-  const value = Buffer.allocUnsafe(HEAD_BYTES + encoded.length);
-  value[0] = FORMAT_VERSION;
-  value.write(intent.txid, 1, "latin1");
-  value.set(encoded, HEAD_BYTES);
-  return value;
-}
-
-function txidOf(value: Buffer): Txid {
-  refuseUnknownFormat(value);
-  return value.toString("latin1", 1, HEAD_BYTES) as Txid;
-}
-
-function intentOf(value: Buffer): Intent {
-  return decodeIntent(value.subarray(HEAD_BYTES));
-}
-
-function encodeSequence(sequence: WalSequence): Buffer {
-  const value = Buffer.allocUnsafe(9);
-  value[0] = FORMAT_VERSION;
-  writeUint64(value, sequence, 1);
-  return value;
-}
-
-function decodeSequence(value: Buffer): WalSequence {
-  refuseUnknownFormat(value);
-  return readUint64(value, 1);
-}
-
-function refuseUnknownFormat(value: Buffer): void {
-  if (value[0] === FORMAT_VERSION) return;
-  throw new StoreError(
-    "format_unknown",
-    `Cannot read a log entry of format ${value[0]}: this program knows ${FORMAT_VERSION}`,
-  );
 }
 
 function unavailable(cause: unknown): unknown {

@@ -24,8 +24,8 @@ export const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   config: [...DATA, "config.ts"],
   "config.ts": [...DATA, "config"],
   cli: [...DATA, ...CONFIG],
-  role: [...BELOW_ROLE, ...CONFIG],
-  "compose.ts": [...BELOW_ROLE, ...CONFIG, "role"],
+  "compose.ts": [...BELOW_ROLE, ...CONFIG],
+  role: [...BELOW_ROLE, ...CONFIG, "compose.ts"],
   "main.ts": [...BELOW_ROLE, ...CONFIG, "role", "compose.ts", "cli"],
   workers: [...BELOW_PORTS, "coding"],
 };

@@ -1,0 +1,45 @@
+import { spawn, spawnSync } from "node:child_process";
+import { once } from "node:events";
+import { join } from "node:path";
+import { text } from "node:stream/consumers";
+import { expect, test } from "vitest";
+import type { ObjectKey } from "../../src/domain/ids.ts";
+import { systemClock } from "../../src/lib/clock.ts";
+import { deadlineIn } from "../../src/lib/deadline.ts";
+import { openLmdbMetadataStore } from "../../src/metadata/lmdb-metadata-store.ts";
+import { makeLmdbDirectory } from "../support/lmdb-directory.ts";
+import { BUCKET } from "../support/sample-records.ts";
+import type { StorageErrorReport } from "../support/storage-error-writer.ts";
+
+const WRITER = join(import.meta.dirname, "../support/storage-error-writer.ts");
+const canInject = spawnSync("strace", ["-V"]).status === 0;
+
+// The counts are those of one thread of the pool that writes: late enough for some commits to succeed before.
+test.skipIf(!canInject).each([
+  ["a failing fdatasync", "fdatasync:error=EIO:when=4+"],
+  ["one failed fdatasync", "fdatasync:error=EIO:when=4"],
+  ["failing writes", "pwrite64:error=EIO:when=15+"],
+  ["one failed write", "pwrite64:error=EIO:when=16"],
+  ["a full disk", "pwrite64:error=ENOSPC:when=15+"],
+])("%s fences the store, ends no process and loses nothing acknowledged", async (_, injection) => {
+  await using directory = await makeLmdbDirectory();
+  const child = spawn(
+    "strace",
+    ["-f", "-o", "/dev/null", "-e", `inject=${injection}`, process.execPath, WRITER, directory.path],
+    { stdio: ["ignore", "pipe", "pipe"] },
+  );
+  const [output, errors, [exitCode]] = await Promise.all([text(child.stdout), text(child.stderr), once(child, "exit")]);
+  expect(exitCode, errors).toBe(0);
+  expect(errors).not.toContain("nhandled");
+
+  const report = JSON.parse(output.trim().split("\n").at(-1) as string) as StorageErrorReport;
+  expect(report.codes.length).toBeGreaterThan(0);
+  for (const code of report.codes) expect(["metadata_unavailable", "wal_unavailable"]).toContain(code);
+  expect([report.readCode, report.fenceCount]).toEqual(["metadata_unavailable", 1]);
+
+  const store = openLmdbMetadataStore({ environment: await directory.open(), clock: systemClock });
+  for (const key of report.acknowledged) {
+    expect(await store.get(BUCKET, key as ObjectKey, deadlineIn(systemClock, 30_000)), key).not.toBeNull();
+  }
+  await store.close();
+});
