@@ -14,6 +14,7 @@ import { registerCodingMetrics, registerProcessMetrics } from "./gateway/metrics
 import type { ObjectApi } from "./gateway/rest/object-api.ts";
 import { recoverIntents } from "./healer/recover.ts";
 import type { RecoverSummary } from "./healer/recover.ts";
+import { startRecovery } from "./healer/recovery-loop.ts";
 import type { Clock } from "./lib/clock.ts";
 import { deadlineIn } from "./lib/deadline.ts";
 import { lockDataDir } from "./lib/dir-lock.ts";
@@ -71,10 +72,9 @@ const OPEN_INTENTS_COUNTED_MAX = 10_000;
  * @throws {StoreError} `data_dir_locked`, `storage_error`, `format_unknown`
  */
 export async function openEmbeddedStore(config: Config, system: System): Promise<EmbeddedStore> {
-  const { clock, random, logger } = system;
   const open = new AsyncDisposableStack();
   try {
-    const lock = await lockDataDir(config.dataDir, random);
+    const lock = await lockDataDir(config.dataDir, system.random);
     if (lock === null) {
       throw new StoreError(
         "data_dir_locked",
@@ -82,62 +82,20 @@ export async function openEmbeddedStore(config: Config, system: System): Promise
       );
     }
     open.defer(() => lock.release());
-
-    let fail: (cause: StoreError) => void = () => {};
-    const failed = new Promise<StoreError>((resolve) => (fail = resolve));
-    const environment = await openMetadataEnvironment({
-      path: join(config.dataDir, "metadata"),
-      clock,
-      logger,
-      onFenced: (cause) =>
-        fail(new StoreError("metadata_unavailable", "The metadata store met a storage error", { cause })),
-    });
-    open.defer(() => environment.close());
-    const metadata = openLmdbMetadataStore({ environment, clock });
-    open.defer(() => metadata.close());
-    const wal = openLmdbWal({ environment, clock });
-    open.defer(() => wal.close());
-
-    const membership = createStaticMembership(
-      config.cluster.nodes.map((node) => ({ ...node, state: "live" as const })),
-    );
-    open.defer(() => membership.close());
-    const nodes = await openNodes(config, system, membership);
-    open.defer(async () => void (await Promise.all([...nodes.values()].map((node) => node.close()))));
-    open.defer(pollNodeStates(clock, nodes, membership));
-
-    const coder = createCoder({ threads: config.threads, clock, logger });
+    const { metadata, wal, failed } = await openMetadata(config, system, open);
+    const { membership, nodes } = await openNodes(config, system, open);
+    const coder = createCoder({ threads: config.threads, ...system });
     open.defer(() => coder.close());
 
     const registry = new Registry();
     registerProcessMetrics(registry);
     registerCodingMetrics(registry, coder);
-    const metrics = createObjectMetrics(registry);
-    const pins = new ReadPins();
-    const active = new ActiveWrites();
-    const { timeouts } = config;
-    const recovered = await recoverIntents(
-      { clock, logger, metadata, wal, nodes, metrics, active, waitMs: timeouts.nodeMs },
-      // The lock on the data directory proves that whoever wrote these intents is gone.
-      { writerDead: true },
-    );
-
-    const releaser = new Releaser({
-      ...{ clock, logger, wal, nodes, pins, active },
-      releaseDelayMs: RELEASE_DELAY_MS,
-      nodeMs: timeouts.nodeMs,
-    });
-    open.defer(() => releaser.close());
-
-    const deps: ObjectDeps = {
-      ...{ clock, random, logger, metadata, wal, membership, nodes, coder, metrics, pins, active, releaser, timeouts },
-      faults: system.faults,
-      stripes: new StripePool({ keptBytesMax: config.memory.inFlightBytesMax / 4 }),
-      memory: new Semaphore(config.memory.inFlightBytesMax, clock),
-      nextTxid: createTxidSource(clock, random),
-      settingsOf: (bucket) => bucketSettings(config, bucket),
-      objectBytesMax: config.http.objectBytesMax,
-    };
+    const deps = createObjectDeps(config, system, { metadata, wal, membership, nodes, coder, registry });
+    // The lock on the data directory proves that whoever wrote the intents found now is gone.
+    const recoverDeps = { ...deps, waitMs: config.timeouts.nodeMs };
+    const recovered = await recoverIntents(recoverDeps, { writerDead: true });
+    open.use(startRecovery(recoverDeps));
+    open.defer(() => deps.releaser.close());
     const parts = open.move();
     return {
       ...{ deps, registry, recovered, failed },
@@ -149,6 +107,45 @@ export async function openEmbeddedStore(config: Config, system: System): Promise
     await open.disposeAsync();
     throw cause;
   }
+}
+
+/** Records and intents share one LMDB environment, and so one fsync. */
+async function openMetadata(config: Config, { clock, logger }: System, open: AsyncDisposableStack) {
+  const { promise: failed, resolve: fail } = Promise.withResolvers<StoreError>();
+  const environment = await openMetadataEnvironment({
+    path: join(config.dataDir, "metadata"),
+    clock,
+    logger,
+    onFenced: (cause) =>
+      fail(new StoreError("metadata_unavailable", "The metadata store met a storage error", { cause })),
+  });
+  open.defer(() => environment.close());
+  const metadata = openLmdbMetadataStore({ environment, clock });
+  open.defer(() => metadata.close());
+  const wal = openLmdbWal({ environment, clock });
+  open.defer(() => wal.close());
+  return { metadata, wal, failed };
+}
+
+type Parts = Pick<ObjectDeps, "metadata" | "wal" | "membership" | "nodes" | "coder"> & { readonly registry: Registry };
+
+function createObjectDeps(config: Config, { clock, random, logger, faults }: System, parts: Parts): ObjectDeps {
+  const { timeouts } = config;
+  const { registry, ...ports } = parts;
+  const { wal, nodes } = ports;
+  const pins = new ReadPins();
+  const active = new ActiveWrites();
+  const waits = { releaseDelayMs: RELEASE_DELAY_MS, nodeMs: timeouts.nodeMs };
+  return {
+    ...{ ...ports, clock, random, logger, faults, pins, active, timeouts },
+    releaser: new Releaser({ clock, logger, wal, nodes, pins, active, ...waits }),
+    metrics: createObjectMetrics(registry),
+    stripes: new StripePool({ keptBytesMax: config.memory.inFlightBytesMax / 4 }),
+    memory: new Semaphore(config.memory.inFlightBytesMax, clock),
+    nextTxid: createTxidSource(clock, random),
+    settingsOf: (bucket) => bucketSettings(config, bucket),
+    objectBytesMax: config.http.objectBytesMax,
+  };
 }
 
 function bindObjectApi(deps: ObjectDeps): ObjectApi {
@@ -195,24 +192,25 @@ function createClusterView(deps: ObjectDeps, config: Config): ClusterView {
   };
 }
 
-async function openNodes(
-  config: Config,
-  { clock, logger }: System,
-  membership: Membership,
-): Promise<Map<NodeName, BlobStore>> {
-  const stores = await Promise.all(
-    config.cluster.nodes.map(({ name }) =>
-      openLmdbBlobStore({
-        node: name,
-        dir: join(config.dataDir, "nodes", name),
-        clock,
-        logger: logger.child({ node: name }),
-        settings: config.storage,
-        onFenced: () => membership.report(name, "fenced"),
-      }),
-    ),
-  );
-  return new Map(stores.map((store) => [store.node, store]));
+async function openNodes(config: Config, { clock, logger }: System, open: AsyncDisposableStack) {
+  const membership = createStaticMembership(config.cluster.nodes.map((node) => ({ ...node, state: "live" as const })));
+  open.defer(() => membership.close());
+  const openNode = async ({ name }: { readonly name: NodeName }) => {
+    const store = await openLmdbBlobStore({
+      node: name,
+      dir: join(config.dataDir, "nodes", name),
+      clock,
+      logger: logger.child({ node: name }),
+      settings: config.storage,
+      onFenced: () => membership.report(name, "fenced"),
+    });
+    open.defer(() => store.close());
+    return store;
+  };
+  const stores: BlobStore[] = await Promise.all(config.cluster.nodes.map(openNode));
+  const nodes = new Map(stores.map((store) => [store.node, store]));
+  open.defer(pollNodeStates(clock, nodes, membership));
+  return { membership, nodes };
 }
 
 /** Keeps placement informed of nodes that ran full or have space again; answers how to stop. */

@@ -2,6 +2,7 @@ import type { StoreError } from "../domain/errors.ts";
 import type { BlobId } from "../domain/ids.ts";
 import type { Clock, Timer } from "../lib/clock.ts";
 import type { Deadline } from "../lib/deadline.ts";
+import type { Slab } from "./slab-memory.ts";
 
 type Waiter = { atMs: number; resolve: () => void; reject: (cause: unknown) => void; onExpiry: () => Error };
 
@@ -14,6 +15,8 @@ export class CommitBatch {
   valueBytes = 0;
   /** Packed blobs in this batch, which nobody can read yet. */
   readonly blobIds: BlobId[] = [];
+  /** Memory that holds values of this batch until it is on the disk. */
+  readonly slabs = new Set<Slab>();
   readonly #clock: Clock;
   readonly #stallAtMs: number;
   readonly #onStall: () => void;

@@ -247,6 +247,7 @@ class LmdbBlobStore implements BlobStore {
     const seal = encodePackedSeal({ id, descriptor, cells, sealedAtMs: this.#clock.wallMs() }, this.#allocate);
     const batch = this.#write(volume, sealKey(id), seal);
     volume.noteSealed(id, payloadBytes);
+    this.#memory.retain(batch.slabs);
     batch.blobIds.push(id);
     this.#arriving.set(id, batch);
     return batch.wait(deadline, () => waitTooLong(this.node, `put ${id}`));
@@ -323,6 +324,7 @@ class LmdbBlobStore implements BlobStore {
 
   #onDurable(volume: LmdbVolume, batch: CommitBatch): void {
     this.#space.settle(batch.valueBytes);
+    this.#memory.release(batch.slabs);
     for (const id of batch.blobIds) this.#arriving.delete(id);
     const displacement = displacementOf(volume);
     if (displacement !== null) this.#fence(new Error(displacement));

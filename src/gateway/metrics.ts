@@ -1,12 +1,10 @@
 /**
- * What the gateway measures: its own requests, the runtime's event loop and process, and gauges that are read from the
- * cluster view when somebody asks. Nothing here costs a request more than a few additions.
+ * What the gateway measures of its own requests, of the process and of the threads. Nothing here costs a request more
+ * than a few additions. The gauges over nodes and buckets are in `cluster-metrics.ts`.
  */
 import { collectDefaultMetrics, Counter, Gauge, Histogram, type Registry } from "prom-client";
 import type { Coder } from "../coding/coder.ts";
-import { NODE_STATES } from "../domain/node-info.ts";
 import type { Clock } from "../lib/clock.ts";
-import type { ClusterSnapshot, ClusterView } from "./cluster-view.ts";
 import { RateWindow } from "./rate-window.ts";
 
 /** Fine enough that a quantile read between two of them is off by little. */
@@ -114,91 +112,4 @@ export function registerCodingMetrics(registry: Registry, coder: Pick<Coder, "sp
       counter.inc({ work: "decode" }, spent.decodeMs / 1_000);
     },
   });
-}
-
-/** Gauges over nodes and buckets. A scrape asks the cluster once; what cannot be asked is left out, never stale. */
-export function registerClusterMetrics(registry: Registry, cluster: ClusterView): void {
-  const registers = [registry];
-  let pending: Promise<ClusterSnapshot | null> | null = null;
-  const snapshot = () => {
-    // All gauges are collected in the same turn and share one answer.
-    pending ??= cluster
-      .snapshot()
-      .catch(() => null)
-      .finally(() => {
-        pending = null;
-      });
-    return pending;
-  };
-  const gauge = <Label extends string>(
-    name: string,
-    help: string,
-    labelNames: readonly Label[],
-    read: (snapshot: ClusterSnapshot) => readonly (readonly [Partial<Record<Label, string>>, number])[],
-  ) => {
-    const registered: Gauge<Label> = new Gauge({
-      name,
-      help,
-      labelNames,
-      registers,
-      async collect() {
-        const taken = await snapshot();
-        registered.reset();
-        if (taken !== null) for (const [labels, value] of read(taken)) registered.set(labels as never, value);
-      },
-    });
-  };
-  const ofNodes = (of: (usage: NonNullable<ClusterSnapshot["nodes"][number]["usage"]>) => number) => {
-    return ({ nodes }: ClusterSnapshot) =>
-      nodes.flatMap(({ info, usage }) => (usage === null ? [] : [[{ node: info.name }, of(usage)] as const]));
-  };
-  gauge("kintsugi_node_state", "1 for the state a node is in", ["node", "state"], ({ nodes }) =>
-    nodes.flatMap(({ info }) =>
-      NODE_STATES.map((state) => [{ node: info.name, state }, state === info.state ? 1 : 0] as const),
-    ),
-  );
-  gauge(
-    "kintsugi_node_blobs",
-    "Sealed blobs on a node",
-    ["node"],
-    ofNodes((usage) => usage.blobCount),
-  );
-  gauge(
-    "kintsugi_node_live_bytes",
-    "Payload bytes of sealed blobs",
-    ["node"],
-    ofNodes((usage) => usage.liveBytes),
-  );
-  gauge(
-    "kintsugi_node_file_bytes",
-    "Bytes of a node's volumes on disk",
-    ["node"],
-    ofNodes((usage) => usage.fileBytes),
-  );
-  gauge(
-    "kintsugi_node_volumes",
-    "Volumes of a node",
-    ["node"],
-    ofNodes((usage) => usage.volumeCount),
-  );
-  gauge(
-    "kintsugi_node_volumes_quarantined",
-    "Unreadable volumes",
-    ["node"],
-    ofNodes((usage) => usage.quarantinedCount),
-  );
-  gauge(
-    "kintsugi_node_disk_free_bytes",
-    "Free bytes of a node's disk",
-    ["node"],
-    ofNodes((usage) => usage.diskFreeBytes),
-  );
-  gauge("kintsugi_bucket_objects", "Readable objects", ["bucket"], ({ buckets }) =>
-    buckets.map((bucket) => [{ bucket: bucket.bucket }, bucket.objectCount] as const),
-  );
-  gauge("kintsugi_bucket_bytes", "Content bytes of readable objects", ["bucket"], ({ buckets }) =>
-    buckets.map((bucket) => [{ bucket: bucket.bucket }, bucket.objectBytes] as const),
-  );
-  gauge("kintsugi_in_flight_bytes", "Bytes of requests in memory", [], ({ inFlightBytes }) => [[{}, inFlightBytes]]);
-  gauge("kintsugi_intents_open", "Writes not yet settled in the log", [], ({ openIntents }) => [[{}, openIntents]]);
 }

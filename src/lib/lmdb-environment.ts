@@ -181,7 +181,10 @@ export type LmdbEnvironmentOptions = {
   readonly path: string;
   readonly clock: Clock;
   readonly logger: Logger;
-  /** Told once when a storage error was met; the process should leave and be started anew. */
+  /**
+   * Told once when a storage error was met. The process must leave at once and be started anew: LMDB's handling of a
+   * failed write overruns a buffer of its own, so the memory may be damaged and the process may abort by itself.
+   */
   readonly onFenced: (cause: LmdbFailure) => void;
   /** Address space to begin with; grows as needed. */
   readonly mapBytes?: number;

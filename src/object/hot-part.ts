@@ -1,10 +1,8 @@
 import { createHash } from "node:crypto";
-import { checksumOf, identityOf } from "../domain/checksum.ts";
-import { blobIdOf } from "../domain/ids.ts";
 import type { BlobSet, HotPart, HybridLayout } from "../domain/manifest.ts";
 import { LIMITS } from "../limits.ts";
+import { holdCopies, streamCopies } from "./blob-copies.ts";
 import type { BlobSetWriter } from "./blob-set-writer.ts";
-import { holdCopies } from "./put-coded.ts";
 import type { Content } from "./write.ts";
 
 /** A hot part on its way into a record: inside it when small, else as replicated blobs. */
@@ -24,24 +22,6 @@ export async function draftHotPart(hot: Uint8Array, openWriter: () => BlobSetWri
     writers: [{ writer, sizeBytes: hot.length }],
     partOf: (durable) => ({ kind: "blobs", blobs: durable?.get(writer) ?? writer.plannedSet(hot.length) }),
   };
-}
-
-async function streamCopies(writer: BlobSetWriter, bytes: Uint8Array): Promise<void> {
-  const { txid, part, redundancy, cellBytes } = writer.plan;
-  const copies = redundancy.scheme === "replication" ? redundancy.copies : 0;
-  for (let stripe = 0; stripe * cellBytes < bytes.length; stripe += 1) {
-    const cell = bytes.subarray(stripe * cellBytes, (stripe + 1) * cellBytes);
-    const payloadHash = checksumOf(cell);
-    const checksums = Array.from(
-      { length: copies },
-      (_, i) => payloadHash ^ identityOf(blobIdOf(txid, part, i), stripe),
-    );
-    await writer.writeStripe(
-      stripe,
-      checksums.map(() => cell),
-      checksums,
-    );
-  }
 }
 
 /** Entity tag of a split document: over both parts and how they interleave, so that no full read is needed. */

@@ -1,14 +1,11 @@
 import { fullCellBytes } from "../domain/geometry.ts";
-import { checksumOf, identityOf } from "../domain/checksum.ts";
-import { blobIdOf } from "../domain/ids.ts";
-import type { BlobPart } from "../domain/ids.ts";
-import type { BlobSet, Redundancy } from "../domain/manifest.ts";
+import type { BlobSet } from "../domain/manifest.ts";
 import { LIMITS } from "../limits.ts";
-import { planTargets } from "../placement/strategies.ts";
-import { BlobSetWriter } from "./blob-set-writer.ts";
+import { holdCopies } from "./blob-copies.ts";
+import type { BlobSetWriter } from "./blob-set-writer.ts";
 import type { ObjectDeps } from "./deps.ts";
-import type { Put } from "./put.ts";
-import { redundancyOf, requireDigests } from "./put.ts";
+import type { IncomingPut } from "./incoming-put.ts";
+import { openBlobSet, redundancyOf, requireDigests } from "./incoming-put.ts";
 import { digestsOf } from "./put-inline.ts";
 import { StripeRing } from "./stripe-ring.ts";
 import { STRIPES_PER_TRANSFER, stripeMemoryBytes, uploadContent } from "./upload-content.ts";
@@ -16,7 +13,11 @@ import type { WriteOutcome } from "./write.ts";
 import { finishWrite } from "./write.ts";
 
 /** Whole-object replication or erasure coding. */
-export async function putCoded(deps: ObjectDeps, put: Put, strategy: "replication" | "ec"): Promise<WriteOutcome> {
+export async function putCoded(
+  deps: ObjectDeps,
+  put: IncomingPut,
+  strategy: "replication" | "ec",
+): Promise<WriteOutcome> {
   const redundancy = redundancyOf(put.settings, strategy);
   const writer = openBlobSet(deps, put, "body", redundancy);
   const small = put.body.declaredBytes !== null && put.body.declaredBytes <= LIMITS.packedBlobBytesMax;
@@ -48,7 +49,7 @@ export async function putCoded(deps: ObjectDeps, put: Put, strategy: "replicatio
 }
 
 /** Copies of a body that is in one piece already: no thread, no stripe, no copy of the bytes. */
-async function putSmallCopies(deps: ObjectDeps, put: Put, writer: BlobSetWriter): Promise<WriteOutcome> {
+async function putSmallCopies(deps: ObjectDeps, put: IncomingPut, writer: BlobSetWriter): Promise<WriteOutcome> {
   const { bytes } = await put.body.peek(LIMITS.packedBlobBytesMax);
   const digests = digestsOf(bytes, put.request.expectedMd5 !== null);
   requireDigests(put.request, digests);
@@ -60,39 +61,6 @@ async function putSmallCopies(deps: ObjectDeps, put: Put, writer: BlobSetWriter)
     put.seen,
     codedContent("replication", writer, bytes.length, digests.sha256),
   );
-}
-
-/** Hands the writer one cell for all copies. */
-export function holdCopies(writer: BlobSetWriter, bytes: Uint8Array): void {
-  const { txid, part, redundancy } = writer.plan;
-  const copies = redundancy.scheme === "replication" ? redundancy.copies : 0;
-  const payloadHash = checksumOf(bytes);
-  const cells = Array.from({ length: copies }, () => bytes);
-  writer.holdPacked(
-    cells,
-    cells.map((_, index) => payloadHash ^ identityOf(blobIdOf(txid, part, index), 0)),
-  );
-}
-
-export function openBlobSet(
-  deps: ObjectDeps,
-  put: Pick<Put, "write" | "request" | "settings">,
-  part: BlobPart,
-  redundancy: Redundancy,
-): BlobSetWriter {
-  const targets = planTargets({
-    nodes: deps.membership.snapshot(),
-    redundancy,
-    consistency: put.request.consistency ?? put.settings.consistency,
-    key: `${put.write.bucket}/${put.write.key}`,
-  });
-  return new BlobSetWriter(deps, {
-    txid: put.write.txid,
-    part,
-    redundancy,
-    cellBytes: fullCellBytes(redundancy),
-    targets,
-  });
 }
 
 function codedContent(strategy: "replication" | "ec", writer: BlobSetWriter, sizeBytes: number, sha256: string) {

@@ -10,9 +10,8 @@ import type { BodyReader } from "./body-reader.ts";
 import { readable, requireConditions } from "./conditions.ts";
 import type { ObjectDeps } from "./deps.ts";
 import { draftHotPart, hybridEtag } from "./hot-part.ts";
-import type { Put } from "./put.ts";
-import { redundancyOf, requireDigests } from "./put.ts";
-import { openBlobSet } from "./put-coded.ts";
+import type { IncomingPut } from "./incoming-put.ts";
+import { openBlobSet, redundancyOf, requireDigests } from "./incoming-put.ts";
 import { StripeRing } from "./stripe-ring.ts";
 import type { ContentSink } from "./upload-content.ts";
 import { STRIPES_PER_TRANSFER, StripePipeline, stripeMemoryBytes } from "./upload-content.ts";
@@ -25,7 +24,7 @@ type Split = NonNullable<UploadDigests["split"]>;
  * Splits a JSON document by field on the way in. The cold bytes of a document of moderate size are held back until
  * their digest is known: when they are the ones already stored, only the record is written and no node hears of it.
  */
-export async function putHybrid(deps: ObjectDeps, put: Put, mode: SplitOptions["mode"]): Promise<WriteOutcome> {
+export async function putHybrid(deps: ObjectDeps, put: IncomingPut, mode: SplitOptions["mode"]): Promise<WriteOutcome> {
   const redundancy = redundancyOf(put.settings, "field_hybrid");
   const cellBytes = fullCellBytes(redundancy);
   const writer = openBlobSet(deps, put, "cold", redundancy);
@@ -52,7 +51,12 @@ export async function putHybrid(deps: ObjectDeps, put: Put, mode: SplitOptions["
   }
 }
 
-async function storeSplit(deps: ObjectDeps, put: Put, sink: ContentSink, ring: StripeRing): Promise<WriteOutcome> {
+async function storeSplit(
+  deps: ObjectDeps,
+  put: IncomingPut,
+  sink: ContentSink,
+  ring: StripeRing,
+): Promise<WriteOutcome> {
   const holdBytesMax = isHybrid(put.seen) ? LIMITS.coldDeferredBytesMax : 0;
   const cold = new ColdUpload(sink, ring, holdBytesMax);
   const sizeBytes = await cold.splitBody(put.body);
@@ -163,7 +167,7 @@ function sharesCold(seen: StoredHybrid, split: Split, coldBytes: number): boolea
 type Whole = { readonly sizeBytes: number; readonly sha256: string; readonly split: Split };
 
 /** A version that points at the cold blobs of the version seen. */
-async function sharedContent(deps: ObjectDeps, put: Put, whole: Whole, seen: StoredHybrid): Promise<Content> {
+async function sharedContent(deps: ObjectDeps, put: IncomingPut, whole: Whole, seen: StoredHybrid): Promise<Content> {
   const { split, sizeBytes, sha256 } = whole;
   const hot = await draftHotPart(split.hot, () => openHotSet(deps, put));
   const { cold, coldSha256 } = seen.record.manifest;
@@ -185,7 +189,7 @@ async function sharedContent(deps: ObjectDeps, put: Put, whole: Whole, seen: Sto
 /** A version with cold blobs of its own; without any hot byte it is plain erasure-coded content. */
 async function splitContent(
   deps: ObjectDeps,
-  put: Put,
+  put: IncomingPut,
   whole: Whole,
   writer: BlobSetWriter,
   coldBytes: number,
@@ -220,6 +224,6 @@ async function splitContent(
   };
 }
 
-function openHotSet(deps: ObjectDeps, put: Put): BlobSetWriter {
+function openHotSet(deps: ObjectDeps, put: IncomingPut): BlobSetWriter {
   return openBlobSet(deps, put, "hot", redundancyOf(put.settings, "replication"));
 }

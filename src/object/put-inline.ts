@@ -2,13 +2,13 @@ import { createHash, hash } from "node:crypto";
 import { StoreError } from "../domain/errors.ts";
 import { LIMITS } from "../limits.ts";
 import type { ObjectDeps } from "./deps.ts";
-import type { Put } from "./put.ts";
-import { requireDigests } from "./put.ts";
+import type { IncomingPut } from "./incoming-put.ts";
+import { requireDigests } from "./incoming-put.ts";
 import type { WriteOutcome } from "./write.ts";
 import { finishWrite } from "./write.ts";
 
 /** Tiny objects live in their record: one commit, no node. */
-export async function putInline(deps: ObjectDeps, put: Put): Promise<WriteOutcome> {
+export async function putInline(deps: ObjectDeps, put: IncomingPut): Promise<WriteOutcome> {
   const head = await put.body.peek(LIMITS.inlineBytesMax + 1);
   if (head.bytes.length > LIMITS.inlineBytesMax) {
     throw new StoreError(

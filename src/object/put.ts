@@ -1,5 +1,4 @@
 import { StoreError } from "../domain/errors.ts";
-import type { Redundancy, Strategy } from "../domain/manifest.ts";
 import type { Receipt } from "../domain/receipt.ts";
 import type { StoredRecord } from "../domain/record.ts";
 import type { BucketSettings } from "../domain/settings.ts";
@@ -8,6 +7,7 @@ import type { ChosenStrategy } from "../placement/strategies.ts";
 import { BodyReader } from "./body-reader.ts";
 import { requireConditions } from "./conditions.ts";
 import type { ObjectDeps } from "./deps.ts";
+import type { IncomingPut } from "./incoming-put.ts";
 import { putCoded } from "./put-coded.ts";
 import { putHybrid } from "./put-hybrid.ts";
 import { putInline } from "./put-inline.ts";
@@ -51,16 +51,7 @@ export async function writeVersion(
   }
 }
 
-/** One put on its way through the strategies. */
-export type Put = {
-  readonly request: PutRequest;
-  readonly seen: StoredRecord | null;
-  readonly body: BodyReader;
-  readonly settings: BucketSettings;
-  readonly write: ReturnType<typeof beginWrite>;
-};
-
-async function putBy(deps: ObjectDeps, put: Put, chosen: ChosenStrategy): Promise<WriteOutcome> {
+async function putBy(deps: ObjectDeps, put: IncomingPut, chosen: ChosenStrategy): Promise<WriteOutcome> {
   switch (chosen.strategy) {
     case "inline":
       return await putInline(deps, put);
@@ -88,20 +79,6 @@ function firstVisible(bytes: Uint8Array): number | null {
     if (byte !== 0x20 && byte !== 0x09 && byte !== 0x0a && byte !== 0x0d) return byte;
   }
   return null;
-}
-
-export function redundancyOf(settings: BucketSettings, strategy: Exclude<Strategy, "inline">): Redundancy {
-  return strategy === "replication"
-    ? { scheme: "replication", copies: settings.replicas }
-    : { scheme: "ec", k: settings.k, m: settings.m };
-}
-
-/** @throws {StoreError} `digest_mismatch` when the body is not the one that the sender announced */
-export function requireDigests(request: PutRequest, digests: { sha256: string; md5: string | null }): void {
-  const wrong =
-    (request.expectedSha256 !== null && request.expectedSha256 !== digests.sha256 && "SHA-256") ||
-    (request.expectedMd5 !== null && request.expectedMd5 !== digests.md5 && "MD5");
-  if (wrong) throw new StoreError("digest_mismatch", `The body's ${wrong} is not the one that was announced`);
 }
 
 function countWrite(deps: ObjectDeps, receipt: Receipt): void {

@@ -4,9 +4,10 @@ import { REVISION_NONE } from "../../src/domain/ids.ts";
 import type { ObjectRecord, StoredRecord } from "../../src/domain/record.ts";
 import { systemClock } from "../../src/lib/clock.ts";
 import type { Deadline } from "../../src/lib/deadline.ts";
-import { deadlineIn } from "../../src/lib/deadline.ts";
-import type { CommitResult, ListOptions, ListPage, MetadataStore } from "../../src/metadata/metadata-store.ts";
+import type { CommitResult, MetadataStore } from "../../src/metadata/metadata-store.ts";
+import { commit, commitOk, keysOf, list, soon } from "../support/metadata-calls.ts";
 import { BUCKET, OTHER_BUCKET, sampleRecord, sampleTxid } from "../support/sample-records.ts";
+import { describeList } from "./metadata-list.contract.ts";
 
 /** An empty store that keeps its contents across `reopen`. Deadlines are measured on the system clock. */
 export type MetadataStoreHarness = AsyncDisposable & {
@@ -16,10 +17,10 @@ export type MetadataStoreHarness = AsyncDisposable & {
   reopen(): Promise<void>;
 };
 
-type Open = () => Promise<MetadataStoreHarness>;
+export type OpenMetadataStore = () => Promise<MetadataStoreHarness>;
 
 /** What every `MetadataStore` promises. Run by each adapter. */
-export function describeMetadataStore(name: string, open: Open): void {
+export function describeMetadataStore(name: string, open: OpenMetadataStore): void {
   describe(name, () => {
     describeCommit(open);
     describeBatches(open);
@@ -30,7 +31,7 @@ export function describeMetadataStore(name: string, open: Open): void {
   });
 }
 
-function describeCommit(open: Open): void {
+function describeCommit(open: OpenMetadataStore): void {
   test("get() answers null for a key without a record", async () => {
     await using harness = await open();
     expect(await harness.store.get(BUCKET, "a" as ObjectKey, soon())).toBeNull();
@@ -165,7 +166,7 @@ function describeCommit(open: Open): void {
   });
 }
 
-function describeBatches(open: Open): void {
+function describeBatches(open: OpenMetadataStore): void {
   test.each([
     ["first", [0]],
     ["middle", [3]],
@@ -240,7 +241,7 @@ function describeBatches(open: Open): void {
   });
 }
 
-function describeDurability(open: Open): void {
+function describeDurability(open: OpenMetadataStore): void {
   test("reopening keeps all records with their revisions", async () => {
     await using harness = await open();
     const revisions = new Map<string, Revision>();
@@ -289,136 +290,7 @@ function describeDurability(open: Open): void {
   });
 }
 
-function describeList(open: Open): void {
-  const PHOTOS = [
-    "2023/a",
-    "2024/01/b",
-    "2024/01/c",
-    "2024/02/d",
-    "2024-note",
-    "readme",
-    "übersicht",
-    "温度/1",
-    "温度/2",
-  ];
-
-  test.each<[string, Partial<ListOptions>, string[], string[]]>([
-    [
-      "everything",
-      {},
-      ["2023/a", "2024-note", "2024/01/b", "2024/01/c", "2024/02/d", "readme", "übersicht", "温度/1", "温度/2"],
-      [],
-    ],
-    ["a prefix", { prefix: "2024" }, ["2024-note", "2024/01/b", "2024/01/c", "2024/02/d"], []],
-    ["a prefix that is a key", { prefix: "readme" }, ["readme"], []],
-    ["a prefix of nothing", { prefix: "nope" }, [], []],
-    ["a prefix longer than any key", { prefix: "x".repeat(5_000) }, [], []],
-    ["groups", { delimiter: "/" }, ["2024-note", "readme", "übersicht"], ["2023/", "2024/", "温度/"]],
-    ["groups below a prefix", { prefix: "2024/", delimiter: "/" }, [], ["2024/01/", "2024/02/"]],
-    ["groups of a prefix inside a name", { prefix: "2024/0", delimiter: "/" }, [], ["2024/01/", "2024/02/"]],
-    [
-      "a delimiter of many bytes",
-      { delimiter: "度/" },
-      PHOTOS.slice(0, 4).concat("2024-note", "readme", "übersicht").sort(),
-      ["温度/"],
-    ],
-    ["what follows a key", { after: "2024/02/d" }, ["readme", "übersicht", "温度/1", "温度/2"], []],
-    [
-      "what follows no key",
-      { after: "2024/01/bb" },
-      ["2024/01/c", "2024/02/d", "readme", "übersicht", "温度/1", "温度/2"],
-      [],
-    ],
-    ["what follows a group", { after: "2024/", delimiter: "/" }, ["readme", "übersicht"], ["温度/"]],
-    [
-      "what follows a key in a group",
-      { after: "2024/01/c", delimiter: "/" },
-      ["readme", "übersicht"],
-      ["2024/", "温度/"],
-    ],
-    [
-      "what follows the last key of a group",
-      { after: "2024/02/d", delimiter: "/" },
-      ["readme", "übersicht"],
-      ["温度/"],
-    ],
-    ["a start before the prefix", { prefix: "2024/", after: "1" }, ["2024/01/b", "2024/01/c", "2024/02/d"], []],
-    ["a start behind the prefix", { prefix: "2024/", after: "3" }, [], []],
-    [
-      "a start longer than any key",
-      { after: `2024${"/".repeat(5_000)}` },
-      ["2024/01/b", "2024/01/c", "2024/02/d", "readme", "übersicht", "温度/1", "温度/2"],
-      [],
-    ],
-  ])("list() gives %s", async (_, options, keys, commonPrefixes) => {
-    await using harness = await open();
-    await Promise.all(PHOTOS.map((key) => commitOk(harness.store, sampleRecord(key), REVISION_NONE)));
-    await commitOk(harness.store, sampleRecord("2024/elsewhere", { bucket: OTHER_BUCKET }), REVISION_NONE);
-    const page = await list(harness.store, options);
-    expect(keysOf(page)).toEqual(keys);
-    expect(page.commonPrefixes).toEqual(commonPrefixes);
-    expect(page.next).toBeNull();
-  });
-
-  test("list() orders by the bytes of UTF-8, not by UTF-16", async () => {
-    await using harness = await open();
-    const keys = ["\u{1f600}", "\uffff", "\ue000", "é", "z", "~", "\u{10000}"];
-    for (const key of keys) await commitOk(harness.store, sampleRecord(key), REVISION_NONE);
-    const expected = keys.toSorted((a, b) => Buffer.compare(Buffer.from(a), Buffer.from(b)));
-    expect(keysOf(await list(harness.store, {}))).toEqual(expected);
-    expect(expected).not.toEqual(keys.toSorted());
-  });
-
-  test.each([1, 2, 3, 100])("list() pages of %d give each entry and common prefix once", async (limit) => {
-    await using harness = await open();
-    await Promise.all(PHOTOS.map((key) => commitOk(harness.store, sampleRecord(key), REVISION_NONE)));
-    const found: string[] = [];
-    for (let after: string | null = ""; after !== null;) {
-      const page: ListPage = await list(harness.store, { delimiter: "/", after, limit });
-      const items = [...keysOf(page), ...page.commonPrefixes];
-      expect(items.length).toBeLessThanOrEqual(limit);
-      if (page.next !== null) expect(items.length).toBe(limit);
-      found.push(...items);
-      after = page.next;
-    }
-    expect(found.toSorted()).toEqual(["2023/", "2024-note", "2024/", "readme", "übersicht", "温度/"].toSorted());
-  });
-
-  test("list() leaves out tombstones, fences and groups of nothing else", async () => {
-    await using harness = await open();
-    const states = { "a/1": "tombstone", "a/2": "fence", "b/1": "tombstone", "b/2": "object", c: "fence", d: "object" };
-    for (const [key, state] of Object.entries(states)) {
-      await commitOk(harness.store, sampleRecord(key, { state: state as ObjectRecord["state"] }), REVISION_NONE);
-    }
-    const page = await list(harness.store, { delimiter: "/" });
-    expect(keysOf(page)).toEqual(["d"]);
-    expect(page.commonPrefixes).toEqual(["b/"]);
-    expect(keysOf(await list(harness.store, {}))).toEqual(["b/2", "d"]);
-  });
-
-  test("list() ends with null when only tombstones follow a full page", async () => {
-    await using harness = await open();
-    await commitOk(harness.store, sampleRecord("a"), REVISION_NONE);
-    await commitOk(harness.store, sampleRecord("b", { state: "tombstone" }), REVISION_NONE);
-    expect((await list(harness.store, { limit: 1 })).next).toBeNull();
-  });
-
-  test("list() finds what lies behind thousands of tombstones and large groups", async () => {
-    await using harness = await open();
-    const records = [
-      ...[...Array(1_200).keys()].map((n) => sampleRecord(`gone/${n}`, { state: "tombstone" })),
-      ...[...Array(600).keys()].map((n) => sampleRecord(`group/${n}`)),
-      sampleRecord("zebra"),
-    ];
-    await Promise.all(records.map((record) => commitOk(harness.store, record, REVISION_NONE)));
-    const page = await list(harness.store, { delimiter: "/" });
-    expect([keysOf(page), page.commonPrefixes, page.next]).toEqual([["zebra"], ["group/"], null]);
-    expect(keysOf(await list(harness.store, { prefix: "gone/", limit: 1 }))).toEqual([]);
-    expect(keysOf(await list(harness.store, { limit: 1_000 }))).toHaveLength(601);
-  });
-}
-
-function describeScanAndSummary(open: Open): void {
+function describeScanAndSummary(open: OpenMetadataStore): void {
   test("scan() gives all records of all states and buckets once, in one order", async () => {
     await using harness = await open();
     const states = ["object", "tombstone", "fence"] as const;
@@ -463,7 +335,7 @@ function describeScanAndSummary(open: Open): void {
   });
 }
 
-function describeWatch(open: Open): void {
+function describeWatch(open: OpenMetadataStore): void {
   test("watch() tells of every commit, in order per key, and of no conflict", async () => {
     await using harness = await open();
     const told = watchUntil(harness.store, 6);
@@ -495,26 +367,8 @@ function describeWatch(open: Open): void {
   });
 }
 
-function soon(): Deadline {
-  return deadlineIn(systemClock, 30_000);
-}
-
 function past(): Deadline {
   return { atMs: systemClock.monotonicMs() - 1 };
-}
-
-function commit(store: MetadataStore, record: ObjectRecord, ifRevision: Revision): Promise<CommitResult> {
-  return store.commit({ record, ifRevision }, soon());
-}
-
-async function commitOk(store: MetadataStore, record: ObjectRecord, ifRevision: Revision): Promise<Revision> {
-  const result = await commit(store, record, ifRevision);
-  if (!result.ok) throw new Error(`Conflict on ${record.key}: at ${result.current?.revision}, wanted ${ifRevision}`);
-  return result.revision;
-}
-
-function list(store: MetadataStore, options: Partial<ListOptions>, bucket = BUCKET): Promise<ListPage> {
-  return store.list(bucket, { prefix: "", delimiter: "", after: "", limit: 1_000, ...options }, soon());
 }
 
 async function scanAll(store: MetadataStore, limit: number): Promise<StoredRecord[]> {
@@ -538,10 +392,6 @@ function watchUntil(store: MetadataStore, count: number): Promise<StoredRecord[]
       resolve(told);
     });
   });
-}
-
-function keysOf(page: ListPage): string[] {
-  return page.entries.map(({ record }) => record.key);
 }
 
 function nameOf({ record }: StoredRecord): string {

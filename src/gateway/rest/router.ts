@@ -28,7 +28,7 @@ type Route = {
 
 export function createRouter(deps: RouterDeps): HttpApp {
   const app: HttpApp = new Hono<{ Bindings: HttpBindings }>({
-    getPath: (_, bindings) => pathOf((bindings?.env as HttpBindings).exchange.target),
+    getPath: (_, options) => pathOf((options as { env: HttpBindings }).env.exchange.target),
   });
   const routes = listRoutes(deps);
   for (const { path, name, handlers } of routes) {

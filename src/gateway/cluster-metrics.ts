@@ -1,0 +1,92 @@
+/** Gauges over nodes and buckets, read from the cluster view when somebody asks. */
+import { Gauge, type Registry } from "prom-client";
+import { NODE_STATES, type NodeUsage } from "../domain/node-info.ts";
+import type { ClusterSnapshot, ClusterView } from "./cluster-view.ts";
+
+type Reading = readonly [labels: Record<string, string>, value: number];
+type GaugeSpec = {
+  readonly name: string;
+  readonly help: string;
+  readonly labels: readonly string[];
+  readonly read: (snapshot: ClusterSnapshot) => readonly Reading[];
+};
+
+const GAUGES: readonly GaugeSpec[] = [
+  {
+    name: "kintsugi_node_state",
+    help: "1 for the state a node is in",
+    labels: ["node", "state"],
+    read: ({ nodes }) =>
+      nodes.flatMap(({ info }) =>
+        NODE_STATES.map((state): Reading => [{ node: info.name, state }, state === info.state ? 1 : 0]),
+      ),
+  },
+  ofNodes("kintsugi_node_blobs", "Sealed blobs on a node", (usage) => usage.blobCount),
+  ofNodes("kintsugi_node_live_bytes", "Payload bytes of a node's sealed blobs", (usage) => usage.liveBytes),
+  ofNodes("kintsugi_node_file_bytes", "Bytes of a node's volumes on disk", (usage) => usage.fileBytes),
+  ofNodes("kintsugi_node_volumes", "Volumes of a node", (usage) => usage.volumeCount),
+  ofNodes("kintsugi_node_volumes_quarantined", "Unreadable volumes of a node", (usage) => usage.quarantinedCount),
+  ofNodes("kintsugi_node_disk_free_bytes", "Free bytes of a node's disk", (usage) => usage.diskFreeBytes),
+  {
+    name: "kintsugi_bucket_objects",
+    help: "Readable objects",
+    labels: ["bucket"],
+    read: ({ buckets }) => buckets.map(({ bucket, objectCount }): Reading => [{ bucket }, objectCount]),
+  },
+  {
+    name: "kintsugi_bucket_bytes",
+    help: "Content bytes of readable objects",
+    labels: ["bucket"],
+    read: ({ buckets }) => buckets.map(({ bucket, objectBytes }): Reading => [{ bucket }, objectBytes]),
+  },
+  {
+    name: "kintsugi_in_flight_bytes",
+    help: "Bytes of requests in memory",
+    labels: [],
+    read: ({ inFlightBytes }) => [[{}, inFlightBytes]],
+  },
+  {
+    name: "kintsugi_intents_open",
+    help: "Writes not yet settled in the log",
+    labels: [],
+    read: ({ openIntents }) => [[{}, openIntents]],
+  },
+];
+
+/** A scrape asks the cluster once; what cannot be asked is left out, never stale. */
+export function registerClusterMetrics(registry: Registry, cluster: ClusterView): void {
+  let pending: Promise<ClusterSnapshot | null> | null = null;
+  const snapshot = () => {
+    // All gauges are collected in the same turn and share one answer.
+    pending ??= cluster
+      .snapshot()
+      .catch(() => null)
+      .finally(() => {
+        pending = null;
+      });
+    return pending;
+  };
+  for (const { name, help, labels, read } of GAUGES) {
+    const gauge: Gauge = new Gauge({
+      name,
+      help,
+      labelNames: labels,
+      registers: [registry],
+      async collect() {
+        const taken = await snapshot();
+        gauge.reset();
+        if (taken !== null) for (const [values, value] of read(taken)) gauge.set(values, value);
+      },
+    });
+  }
+}
+
+function ofNodes(name: string, help: string, of: (usage: NodeUsage) => number): GaugeSpec {
+  return {
+    name,
+    help,
+    labels: ["node"],
+    read: ({ nodes }) =>
+      nodes.flatMap(({ info, usage }): Reading[] => (usage === null ? [] : [[{ node: info.name }, of(usage)]])),
+  };
+}
