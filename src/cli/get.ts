@@ -13,8 +13,8 @@ import { createTally } from "./transfer.ts";
 export type GetOptions = ClientOptions & {
   /** `first-last`, `first-` or `-suffix`, in bytes. */
   readonly range: string | null;
-  /** Comma-separated names of top-level fields. */
-  readonly fields: string | null;
+  /** Names of top-level fields. */
+  readonly fields: readonly string[] | null;
 };
 
 /** `kintsugi get KEY [FILE|-]` */

@@ -1,4 +1,5 @@
 import { formatBytes } from "../lib/bytes.ts";
+import { LIMITS } from "../limits.ts";
 import { withClient, type ClientOptions } from "./command.ts";
 import { EXIT, type ExitCode } from "./exit.ts";
 import { displayText, formatTable, writeLine, type CliIo } from "./io.ts";
@@ -13,7 +14,7 @@ type ListEntry = {
   readonly modifiedAt: string;
 };
 type ListPage = {
-  readonly entries: readonly ListEntry[];
+  readonly objects: readonly ListEntry[];
   readonly commonPrefixes: readonly string[];
   /** Where the next page starts; null on the last one. */
   readonly next: string | null;
@@ -25,7 +26,7 @@ export async function runList(io: CliIo, prefix: string | null, options: ListOpt
     let after: string | null = null;
     do {
       const { bucket, delimiter } = options;
-      const target = `/objects${encodeQuery({ prefix, delimiter, after, bucket })}`;
+      const target = `/objects${encodeQuery({ prefix, delimiter, after, limit: LIMITS.listPageMax, bucket })}`;
       const page = (await client.requestJson({ method: "GET", target })) as ListPage;
       const lines = options.json ? jsonLines(page) : textLines(page, options.long);
       for (const line of lines) await writeLine(io.stdout, line);
@@ -37,13 +38,13 @@ export async function runList(io: CliIo, prefix: string | null, options: ListOpt
 
 function jsonLines(page: ListPage): string[] {
   const prefixes = page.commonPrefixes.map((prefix) => JSON.stringify({ prefix }));
-  return [...prefixes, ...page.entries.map((entry) => JSON.stringify(entry))];
+  return [...prefixes, ...page.objects.map((entry) => JSON.stringify(entry))];
 }
 
 function textLines(page: ListPage, long: boolean): string[] {
   const rows = [
     ...page.commonPrefixes.map((prefix) => ({ name: prefix, cells: ["-", "-", "-"] })),
-    ...page.entries.map((entry) => ({
+    ...page.objects.map((entry) => ({
       name: entry.key,
       cells: [formatBytes(entry.sizeBytes), entry.strategy, entry.modifiedAt],
     })),

@@ -84,7 +84,11 @@ function addTransfers(program: Command, io: CliIo, finish: Finish): void {
     .option("--range <bytes>", "first-last, first- or -suffix")
     .option("--fields <names>", "only these top-level fields of a JSON object, comma-separated")
     .action(async (key: string, file: string | undefined, raw: Raw) => {
-      const options = { ...clientOptions(raw), range: textOf(raw, "range"), fields: textOf(raw, "fields") };
+      const options = {
+        ...clientOptions(raw),
+        range: textOf(raw, "range"),
+        fields: textOf(raw, "fields")?.split(",") ?? null,
+      };
       finish(await (await import("./get.ts")).runGet(io, key, file ?? null, options));
     });
   clientCommand(

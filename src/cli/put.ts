@@ -190,9 +190,10 @@ function headersOf(options: PutOptions): Record<string, string> {
   return headers;
 }
 
+/** Metadata is UTF-8 on the wire, and a header takes one byte per character. */
 function headerValue(name: string, value: string): string {
-  if (!/^[\x20-\x7e]*$/.test(value)) throw usageError(`${name} may only hold printable ASCII characters`);
-  return value;
+  if (/\p{Cc}/u.test(value) || !value.isWellFormed()) throw usageError(`${name} may not hold control characters`);
+  return Buffer.from(value, "utf8").toString("latin1");
 }
 
 function summaryOf(receipt: ReceiptAnswer): string {

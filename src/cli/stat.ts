@@ -12,19 +12,34 @@ export async function runStat(io: CliIo, key: string, options: ClientOptions): P
   return EXIT.ok;
 }
 
-/** Any JSON as indented `name: value` lines; lists of plain values stay on one line. */
+/** Any JSON as indented `name: value` lines; what is short stays on one line. */
 export function outline(value: unknown, indent = ""): string[] {
-  if (typeof value !== "object" || value === null) return [`${indent}${plain(value)}`];
-  if (Array.isArray(value) && value.every(isPlain)) return [`${indent}${value.map(plain).join(", ")}`];
-  const entries = Array.isArray(value)
-    ? value.map((item, index) => [`${index}`, item] as const)
-    : Object.entries(value);
-  return entries.flatMap(([name, item]) => {
+  const short = oneLine(value);
+  if (short !== null) return [`${indent}${short}`];
+  if (Array.isArray(value)) {
+    return value.flatMap((item) => {
+      const record = isFlat(item)
+        ? Object.entries(item as object).map(([name, part]) => `${displayText(name)} ${plain(part)}`)
+        : null;
+      return record === null ? outline(item, `${indent}  `) : [`${indent}${record.join(", ")}`];
+    });
+  }
+  return Object.entries(value as object).flatMap(([name, item]) => {
     const shown = `${indent}${displayText(name)}:`;
-    if (isPlain(item) || (Array.isArray(item) && item.every(isPlain)))
-      return [`${shown} ${outline(item).join("")}`.trimEnd()];
-    return [shown, ...outline(item, `${indent}  `)];
+    const shortItem = oneLine(item);
+    return shortItem === null ? [shown, ...outline(item, `${indent}  `)] : [`${shown} ${shortItem}`.trimEnd()];
   });
+}
+
+/** Plain values and lists of them; null for anything that needs lines of its own. */
+function oneLine(value: unknown): string | null {
+  if (isPlain(value)) return plain(value);
+  if (Array.isArray(value)) return value.every(isPlain) ? value.map(plain).join(", ") : null;
+  return Object.keys(value as object).length === 0 ? "-" : null;
+}
+
+function isFlat(value: unknown): boolean {
+  return typeof value === "object" && value !== null && !Array.isArray(value) && Object.values(value).every(isPlain);
 }
 
 function isPlain(value: unknown): boolean {

@@ -17,7 +17,7 @@ export async function runStatus(io: CliIo, options: ClientOptions): Promise<Exit
   } else {
     const { nodes: nodesHealth, ...rest } = health;
     const nodes = nodesOf(stats["nodes"]) ?? nodesOf(nodesHealth);
-    const { nodes: _, ...figures } = stats;
+    const { nodes: _, health: __, ...figures } = stats;
     for (const line of [...outline(rest), ...outline(figures)]) await writeLine(io.stdout, line);
     for (const line of nodes === null ? [] : ["", ...nodesTable(nodes)]) await writeLine(io.stdout, line);
   }
@@ -43,11 +43,12 @@ function nodesOf(value: unknown): Fields[] | null {
 
 /** Figures that stand in a group of their own become columns too. */
 function flatten(fields: Fields): Fields {
-  const columns = Object.entries(fields).flatMap(([name, value]) => {
+  const columns: Record<string, unknown> = {};
+  for (const [name, value] of Object.entries(fields)) {
     const isGroup = typeof value === "object" && value !== null && !Array.isArray(value);
-    return isGroup ? Object.entries(value as Fields) : [[name, value] as const];
-  });
-  return Object.fromEntries(columns);
+    Object.assign(columns, isGroup ? value : { [name]: value });
+  }
+  return columns;
 }
 
 function fieldsOf(value: unknown): Fields {

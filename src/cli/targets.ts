@@ -1,7 +1,7 @@
 import { usageError } from "./exit.ts";
 
-/** Query parameters in order; null ones are left out, true stands without a value. */
-export type Query = Readonly<Record<string, string | number | true | null>>;
+/** Query parameters in order; null ones are left out, true stands without a value, lists are joined by commas. */
+export type Query = Readonly<Record<string, string | number | readonly string[] | true | null>>;
 
 /**
  * The raw request target of an object. Everything but unreserved characters and slashes is percent-encoded, and nothing
@@ -19,7 +19,10 @@ export function encodeKey(key: string): string {
 export function encodeQuery(query: Query): string {
   const parts = Object.entries(query).flatMap(([name, value]) => {
     if (value === null) return [];
-    return [value === true ? percentEncode(name) : `${percentEncode(name)}=${percentEncode(String(value))}`];
+    if (value === true) return [percentEncode(name)];
+    // The commas between stay bare: the store parts a list before it decodes, so that a part may hold a comma itself.
+    const values = Array.isArray(value) ? (value as readonly string[]) : [String(value)];
+    return [`${percentEncode(name)}=${values.map(percentEncode).join(",")}`];
   });
   return parts.length === 0 ? "" : `?${parts.join("&")}`;
 }

@@ -16,14 +16,16 @@ import { quorumOf } from "../placement/strategies.ts";
  */
 export type RecoverPlan =
   | { readonly action: "finish"; readonly remove: readonly PlacedBlob[] }
-  | { readonly action: "resurrect"; readonly record: ObjectRecord }
+  | { readonly action: "resurrect"; readonly record: ObjectRecord; readonly remove: readonly PlacedBlob[] }
   | { readonly action: "roll_back"; readonly fence: boolean; readonly remove: readonly PlacedBlob[] };
 
 export type RecoverState = {
   readonly intent: Intent;
   readonly stored: StoredRecord | null;
-  /** The planned sets with the nodes on which each blob was really found. */
+  /** The planned sets with a node on which each blob was really found. */
   readonly found: readonly BlobSet[];
+  /** Blobs found on a further node: a spare took over while the first had stored its blob after all. */
+  readonly strays: readonly PlacedBlob[];
   /** From the sealed descriptor of any blob found. */
   readonly draft: ObjectRecord | null;
   /** True when the writer is known to be gone for good: an embedded store has no process beside its own. */
@@ -32,7 +34,7 @@ export type RecoverState = {
 
 export function planRecovery(state: RecoverState): RecoverPlan {
   const { intent, stored, found } = state;
-  const ours = found.flatMap(placedBlobsOf);
+  const ours = [...found.flatMap(placedBlobsOf), ...state.strays];
   const kept = new Set(stored === null ? [] : blobSetsOf(stored.record.manifest).flatMap(placedBlobsOf).map(nameOf));
   const unnamed = (blobs: readonly PlacedBlob[]) => blobs.filter((blob) => !kept.has(nameOf(blob)));
 
@@ -44,7 +46,7 @@ export function planRecovery(state: RecoverState): RecoverPlan {
   const fenced = stored?.record.fencedTxids.includes(intent.txid) === true;
   if (!fenced && (stored?.revision ?? 0) === intent.revisionSeen) {
     const record = resurrectable(state);
-    if (record !== null) return { action: "resurrect", record };
+    if (record !== null) return { action: "resurrect", record, remove: [...state.strays, ...intent.replaces] };
   }
   return { action: "roll_back", fence: !fenced && !state.writerDead, remove };
 }

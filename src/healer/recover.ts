@@ -1,9 +1,9 @@
 import type { BlobStore } from "../blob/blob-store.ts";
 import { decodeDescriptor } from "../domain/blob.ts";
-import type { NodeName, VersionId } from "../domain/ids.ts";
+import type { BlobId, NodeName, VersionId } from "../domain/ids.ts";
 import { REVISION_NONE, blobIdOf } from "../domain/ids.ts";
 import type { Intent } from "../domain/intent.ts";
-import type { BlobSet } from "../domain/manifest.ts";
+import type { BlobSet, PlacedBlob } from "../domain/manifest.ts";
 import type { ObjectRecord, StoredRecord } from "../domain/record.ts";
 import { withFence } from "../domain/record.ts";
 import type { ActiveWrites } from "../object/active-writes.ts";
@@ -57,70 +57,56 @@ export async function recoverIntents(deps: RecoverDeps, options: { writerDead: b
 
 async function recoverIntent(deps: RecoverDeps, intent: Intent, writerDead: boolean): Promise<keyof RecoverSummary> {
   const { bucket, key, txid } = intent;
-  const { found, draft, complete } = await findBlobs(deps, intent);
+  const { found, strays, draft, complete } = await findBlobs(deps, intent);
   // A node that cannot be asked may hold blobs that decide the case: never conclude from lack of evidence.
   if (!complete) return "left";
   const stored = await deps.metadata.get(bucket, key, deadline(deps));
-  const plan = planRecovery({ intent, stored, found, draft, writerDead });
-  switch (plan.action) {
-    case "resurrect": {
-      const change = { record: plan.record, ifRevision: stored?.revision ?? REVISION_NONE };
-      const result = await deps.metadata.commit(change, deadline(deps));
-      if (!result.ok) return "left";
-      await deleteBlobs({ ...deps, nodeMs: deps.waitMs }, intent.replaces);
-      break;
-    }
-    case "roll_back":
-      if (plan.fence && !(await fence(deps, intent, stored))) return "left";
-      if (!(await deleteBlobs({ ...deps, nodeMs: deps.waitMs }, plan.remove))) return "left";
-      break;
-    case "finish":
-      if (!(await deleteBlobs({ ...deps, nodeMs: deps.waitMs }, plan.remove))) return "left";
-      break;
+  const plan = planRecovery({ intent, stored, found, strays, draft, writerDead });
+  if (plan.action === "resurrect") {
+    const change = { record: plan.record, ifRevision: stored?.revision ?? REVISION_NONE };
+    const result = await deps.metadata.commit(change, deadline(deps));
+    if (!result.ok) return "left";
   }
+  if (plan.action === "roll_back" && plan.fence && !(await fence(deps, intent, stored))) return "left";
+  if (!(await deleteBlobs({ ...deps, nodeMs: deps.waitMs }, plan.remove))) return "left";
   await deps.wal.settle([txid], deadline(deps));
   deps.logger.info({ txid, bucket, action: plan.action }, "an open intent was settled");
   return plan.action === "finish" ? "finished" : plan.action === "resurrect" ? "resurrected" : "rolledBack";
 }
 
+type Findings = { found: BlobSet[]; strays: PlacedBlob[]; draft: ObjectRecord | null; complete: boolean };
+
 /** Looks for the planned blobs on every node, since a spare may have taken one that was planned elsewhere. */
-async function findBlobs(
-  deps: RecoverDeps,
-  intent: Intent,
-): Promise<{ found: BlobSet[]; draft: ObjectRecord | null; complete: boolean }> {
-  let draft: ObjectRecord | null = null;
-  let complete = true;
-  const found: BlobSet[] = [];
+async function findBlobs(deps: RecoverDeps, intent: Intent): Promise<Findings> {
+  const findings: Findings = { found: [], strays: [], draft: null, complete: true };
   for (const set of intent.planned) {
     const nodes: (NodeName | null)[] = [];
-    for (let index = 0; index < set.nodes.length; index += 1) {
-      const holder = await findBlob(deps, blobIdOf(set.txid, set.part, index), set.nodes[index] ?? null);
-      complete &&= holder.complete;
-      if (holder.descriptor !== null) draft ??= decodeDescriptor(holder.descriptor).record;
-      nodes.push(holder.node);
+    for (const [index, planned] of set.nodes.entries()) {
+      const id = blobIdOf(set.txid, set.part, index);
+      const holders = await findHolders(deps, id, findings);
+      const chosen = holders.find((node) => node === planned) ?? holders[0] ?? null;
+      nodes.push(chosen);
+      findings.strays.push(...holders.filter((node) => node !== chosen).map((node) => ({ id, node })));
     }
-    found.push({ ...set, nodes });
+    findings.found.push({ ...set, nodes });
   }
-  return { found, draft, complete };
+  return findings;
 }
 
-async function findBlob(
-  deps: RecoverDeps,
-  id: ReturnType<typeof blobIdOf>,
-  planned: NodeName | null,
-): Promise<{ node: NodeName | null; descriptor: Uint8Array | null; complete: boolean }> {
-  let complete = true;
-  const likelyFirst = [...deps.nodes.keys()].sort((a, b) => Number(b === planned) - Number(a === planned));
-  for (const node of likelyFirst) {
+async function findHolders(deps: RecoverDeps, id: BlobId, findings: Findings): Promise<NodeName[]> {
+  const holders: NodeName[] = [];
+  for (const [node, store] of deps.nodes) {
     try {
-      const blob = await deps.nodes.get(node)?.describe(id, deadline(deps));
-      if (blob != null) return { node, descriptor: blob.descriptor, complete: true };
+      const blob = await store.describe(id, deadline(deps));
+      if (blob === null) continue;
+      holders.push(node);
+      findings.draft ??= decodeDescriptor(blob.descriptor).record;
     } catch (cause) {
       deps.logger.warn({ node, blob: id, cause: String(cause) }, "recovery could not ask a node");
-      complete = false;
+      findings.complete = false;
     }
   }
-  return { node: null, descriptor: null, complete };
+  return holders;
 }
 
 /**

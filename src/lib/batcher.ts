@@ -14,9 +14,9 @@ export class Batcher<Item, Result> {
     this.#itemsMax = itemsMax;
   }
 
-  /** True when nothing waits; a batch may still be under way. */
+  /** True when nothing waits and no batch is under way. */
   get idle(): boolean {
-    return this.#waiting.length === 0;
+    return this.#waiting.length === 0 && !this.#running;
   }
 
   add(item: Item): Promise<Result> {

@@ -1,9 +1,10 @@
 import type { BlobStore, BlobWriter } from "../blob/blob-store.ts";
 import type { CellChecksum } from "../domain/blob.ts";
+import type { ErrorCode } from "../domain/errors.ts";
 import { StoreError, isStoreError } from "../domain/errors.ts";
 import type { BlobId, BlobPart, NodeName, Txid } from "../domain/ids.ts";
 import { blobIdOf } from "../domain/ids.ts";
-import type { BlobSet, Redundancy } from "../domain/manifest.ts";
+import type { BlobSet, PlacedBlob, Redundancy } from "../domain/manifest.ts";
 import { assert } from "../lib/assert.ts";
 import { deadlineIn } from "../lib/deadline.ts";
 import type { Targets } from "../placement/strategies.ts";
@@ -16,6 +17,9 @@ export type BlobSetPlan = {
   readonly cellBytes: number;
   readonly targets: Targets;
 };
+
+/** After these a node may have stored what it was given: a failed flush leaves a value that survives. */
+const OUTCOME_UNKNOWN: ReadonlySet<ErrorCode> = new Set(["deadline_exceeded", "storage_error", "node_fenced"]);
 
 /** One blob on its way to one node. A lane that failed stays failed: its blob is missing and the record will say so. */
 type Lane = { readonly id: BlobId; node: NodeName | null; writer: BlobWriter | null; durable: boolean };
@@ -30,6 +34,8 @@ export class BlobSetWriter {
   readonly #lanes: Lane[];
   readonly #spares: NodeName[];
   #packed: { cells: readonly Uint8Array[]; checksums: readonly CellChecksum[] } | null = null;
+  /** Nodes that may hold a blob although they did not say so. */
+  readonly #doubtful: PlacedBlob[] = [];
   #opening: Promise<void> | null = null;
   #sealing: Promise<unknown> = Promise.resolve();
   #payloadBytes = 0;
@@ -110,8 +116,7 @@ export class BlobSetWriter {
   async abort(): Promise<boolean> {
     await this.#opening?.catch(() => {});
     await this.#sealing;
-    const outcomes = await Promise.allSettled(this.#lanes.map((lane) => this.#removeLane(lane)));
-    return outcomes.every((outcome) => outcome.status === "fulfilled");
+    return await this.#remove(this.#lanes);
   }
 
   /** Resolves when no node uses the memory of any cell any more. */
@@ -125,9 +130,7 @@ export class BlobSetWriter {
    */
   async removeLate(committed: BlobSet): Promise<boolean> {
     await this.#sealing;
-    const late = this.#lanes.filter((lane, shard) => lane.durable && committed.nodes[shard] === null);
-    const outcomes = await Promise.allSettled(late.map((lane) => this.#removeLane(lane)));
-    return outcomes.every((outcome) => outcome.status === "fulfilled");
+    return await this.#remove(this.#lanes.filter((lane, shard) => lane.durable && committed.nodes[shard] === null));
   }
 
   #setOf(sizeBytes: number, nodeOf: (lane: Lane) => NodeName | null): BlobSet {
@@ -183,8 +186,6 @@ export class BlobSetWriter {
         this.#deps.faults.reach("put.cell-sent");
       } catch (cause) {
         this.#noteFailure(lane, cause);
-        // An unknown outcome may have stored the blob: its node stays the lane's, so that an abort removes it there.
-        if (isStoreError(cause, "deadline_exceeded")) return;
         lane.node = this.#spares.shift() ?? null;
       }
     }
@@ -203,11 +204,18 @@ export class BlobSetWriter {
     }
   }
 
-  async #removeLane(lane: Lane): Promise<void> {
-    if (lane.writer !== null) await lane.writer.abort();
-    if (lane.node === null || (lane.writer === null && this.#opening !== null)) return;
-    await this.#store(lane.node).delete([lane.id], deadlineIn(this.#deps.clock, this.#deps.timeouts.nodeMs));
-    lane.durable = false;
+  /** Ends the lanes' writers and deletes their blobs, and those that may be where nobody expects them. */
+  async #remove(lanes: readonly Lane[]): Promise<boolean> {
+    const blobs = lanes.flatMap((lane) =>
+      lane.durable && lane.node !== null ? [{ id: lane.id, node: lane.node }] : [],
+    );
+    const outcomes = await Promise.allSettled([
+      ...lanes.map((lane) => lane.writer?.abort()),
+      ...[...blobs, ...this.#doubtful].map(({ id, node }) =>
+        this.#store(node).delete([id], deadlineIn(this.#deps.clock, this.#deps.timeouts.nodeMs)),
+      ),
+    ]);
+    return outcomes.every((outcome) => outcome.status === "fulfilled");
   }
 
   #noteFailure(lane: Lane, cause: unknown): void {
@@ -216,6 +224,7 @@ export class BlobSetWriter {
     this.#deps.logger.warn({ node: lane.node, blob: lane.id, code: cause.code }, "a node did not take a blob");
     if (cause.code === "node_full") this.#deps.membership.report(lane.node, "full");
     if (cause.code === "node_fenced") this.#deps.membership.report(lane.node, "fenced");
+    if (OUTCOME_UNKNOWN.has(cause.code)) this.#doubtful.push({ id: lane.id, node: lane.node });
   }
 
   #awaitQuorum(outcomes: readonly Promise<void>[]): Promise<void> {

@@ -111,6 +111,29 @@ describe("putObject() with failing nodes", () => {
     expect(await store.orphans()).toEqual([]);
   });
 
+  it("removes the blob of a node that stored it without saying so", async () => {
+    await using store = await openTestStore();
+    const first = await store.put("k", noise(2_000), { strategy: "replication" });
+    const silent = first.nodes[0] as NodeName;
+    const real = store.store.deps.nodes.get(silent) as BlobStore;
+    const deleted = Promise.withResolvers<void>();
+    breakNode(store, silent, {
+      async put(blob, deadline) {
+        await real.put(blob, deadline);
+        throw new StoreError("deadline_exceeded", "The answer was lost", { retriable: true });
+      },
+      async delete(ids, deadline) {
+        const count = await real.delete(ids, deadline);
+        if (ids.some((id) => !id.startsWith(first.version))) deleted.resolve();
+        return count;
+      },
+    });
+    const receipt = await store.put("k2", noise(2_000, 2), { strategy: "replication" });
+    expect(receipt).toMatchObject({ blobsDurable: 3, dirty: false });
+    if (!receipt.nodes.includes(silent)) await deleted.promise;
+    expect(await store.orphans()).toEqual([]);
+  });
+
   it("says how many nodes are missing when none can be placed", async () => {
     await using store = await openTestStore();
     for (const node of ["node-1", "node-2"]) store.store.deps.membership.report(node as NodeName, "down");

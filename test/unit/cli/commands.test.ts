@@ -171,17 +171,9 @@ test.each([
 });
 
 test("outline() shows any JSON as indented lines", () => {
-  expect(outline({ a: 1, b: null, c: [1, 2], d: { e: "x\ny" }, f: [{ g: true }], h: [] })).toEqual([
-    "a: 1",
-    "b: -",
-    "c: 1, 2",
-    "d:",
-    "  e: x\\x0ay",
-    "f:",
-    "  0:",
-    "    g: true",
-    "h:",
-  ]);
+  expect(
+    outline({ a: 1, b: null, c: [1, 2], d: { e: "x\ny" }, f: [{ g: true, h: "i" }, { j: [] }], k: [], l: {} }),
+  ).toEqual(["a: 1", "b: -", "c: 1, 2", "d:", "  e: x\\x0ay", "f:", "  g true, h i", "    j:", "k:", "l: -"]);
 });
 
 test("startProgress() stays quiet for a second, then draws on a terminal, and on nothing else", async () => {

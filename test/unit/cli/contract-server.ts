@@ -92,7 +92,8 @@ async function answer(
     return json(response, 200, { key, sizeBytes: kept.bytes.length, nodes: ["node-1", "node-2"] });
   if (parameters.has("fields")) {
     const document = JSON.parse(kept.bytes.toString()) as Record<string, unknown>;
-    const wanted = (parameters.get("fields") ?? "").split(",").map((name) => [name, document[name]]);
+    const raw = /(?:^|&)fields=([^&]*)/.exec(query)?.[1] ?? "";
+    const wanted = raw.split(",").map((part) => [decodeURIComponent(part), document[decodeURIComponent(part)]]);
     return json(response, 200, Object.fromEntries(wanted));
   }
   send(kept, request, response);
@@ -142,7 +143,7 @@ function page(store: ContractServer, bucket: string, parameters: URLSearchParams
   const shown = following.slice(0, store.pageEntriesMax);
   const isPrefix = (name: string) => delimiter !== null && name.endsWith(delimiter) && !keys.includes(name);
   return {
-    entries: shown
+    objects: shown
       .filter((name) => !isPrefix(name))
       .map((key) => ({
         key,

@@ -17,7 +17,11 @@ describe("kintsugi ls", () => {
     const { exitCode, text } = await run(["ls", "--url", store.url]);
     expect(exitCode).toBe(0);
     expect(lines(text)).toEqual(["a", "b", "c", "d", "e"]);
-    expect(store.seen.map((request) => request.target)).toEqual(["/objects", "/objects?after=b", "/objects?after=d"]);
+    expect(store.seen.map((request) => request.target)).toEqual([
+      "/objects?limit=1000",
+      "/objects?after=b&limit=1000",
+      "/objects?after=d&limit=1000",
+    ]);
   });
 
   test("takes prefix, delimiter and bucket", async () => {

@@ -7,7 +7,9 @@ test("objectTarget() encodes everything but unreserved characters and slashes", 
   expect(objectTarget("a b?c#d%e&f+g")).toBe("/objects/a%20b%3Fc%23d%25e%26f%2Bg");
   expect(objectTarget("!'()*")).toBe("/objects/%21%27%28%29%2A");
   expect(objectTarget("../a//./b")).toBe("/objects/../a//./b");
-  expect(objectTarget("k", { info: true, bucket: null, fields: "a,b" })).toBe("/objects/k?info&fields=a%2Cb");
+  expect(objectTarget("k", { info: true, bucket: null, fields: ["a,b", "c d"] })).toBe(
+    "/objects/k?info&fields=a%2Cb,c%20d",
+  );
 });
 
 test("objectTarget() of any key decodes to that key, and is plain ASCII", () => {

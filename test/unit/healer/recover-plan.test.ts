@@ -1,8 +1,8 @@
 import { readdirSync, readFileSync } from "node:fs";
 import { basename, join } from "node:path";
 import { describe, expect, it } from "vitest";
-import type { BucketName, NodeName, ObjectKey, Revision, Txid, VersionId } from "../../../src/domain/ids.ts";
-import type { BlobSet, Manifest, Redundancy } from "../../../src/domain/manifest.ts";
+import type { BlobId, BucketName, NodeName, ObjectKey, Revision, Txid, VersionId } from "../../../src/domain/ids.ts";
+import type { BlobSet, Manifest, PlacedBlob, Redundancy } from "../../../src/domain/manifest.ts";
 import { placedBlobsOf, blobSetsOf } from "../../../src/domain/manifest.ts";
 import type { ObjectRecord } from "../../../src/domain/record.ts";
 import type { RecoverPlan, RecoverState } from "../../../src/healer/recover-plan.ts";
@@ -14,6 +14,7 @@ import { planRecovery } from "../../../src/healer/recover-plan.ts";
  *   intent <txid> <redundancy> seen <revision> [replaces <blob@node> …]
  *   record absent | record <version> revision <n> [fenced <txid>] [holds <txid> <index:node> …]
  *   blobs <index:node> …            (-- for one that was not found)
+ *   strays <blob@node> …            (found on a further node; may be left out)
  *   writer dead | writer unknown
  */
 const dir = join(import.meta.dirname, "recover");
@@ -46,13 +47,11 @@ function parseState(text: string): RecoverState {
       startedAtMs: 0,
       revisionSeen: Number(seen) as Revision,
       planned: [planned],
-      replaces: replaces.map((blob) => {
-        const [id, node] = blob.split("@");
-        return { id: id as never, node: node as NodeName };
-      }),
+      replaces: replaces.map(parseBlob),
     },
     stored: parseRecord(lines.get("record") ?? "", redundancy),
     found: [found],
+    strays: (lines.get("strays") ?? "").split(" ").slice(1).map(parseBlob),
     draft: found.nodes.some((node) => node !== null) ? recordOf(txid, planned, []) : null,
     writerDead: lines.get("writer") === "writer dead",
   };
@@ -99,6 +98,11 @@ function setOf(txid: Txid, redundancy: Redundancy, placed: readonly string[]): B
   return { txid, part: "body", sizeBytes: 1, cellBytes: 64, redundancy, nodes };
 }
 
+function parseBlob(text: string): PlacedBlob {
+  const [id, node] = text.split("@");
+  return { id: id as BlobId, node: node as NodeName };
+}
+
 function parseRedundancy(text: string): Redundancy {
   const numbers = [...text.matchAll(/\d+/g)].map(Number) as [number, number];
   return text.startsWith("ec")
@@ -109,7 +113,8 @@ function parseRedundancy(text: string): Redundancy {
 function describePlan(plan: RecoverPlan): string {
   if (plan.action === "resurrect") {
     const blobs = blobSetsOf(plan.record.manifest).flatMap(placedBlobsOf);
-    return ["resurrect", ...blobs.map((blob) => `hold ${blob.id}@${blob.node}`)].join("\n");
+    const holds = blobs.map((blob) => `hold ${blob.id}@${blob.node}`);
+    return ["resurrect", ...holds, ...plan.remove.map((blob) => `remove ${blob.id}@${blob.node}`)].join("\n");
   }
   const fence = plan.action === "roll_back" && plan.fence ? ["fence"] : [];
   return [plan.action, ...fence, ...plan.remove.map((blob) => `remove ${blob.id}@${blob.node}`)].join("\n");
