@@ -80,9 +80,11 @@ function stdoutSink(io: CliIo): Sink {
 }
 
 /** Writes beside the file and renames at the end, so that the name never stands for half an object. */
-async function openFileSink(path: string): Promise<Sink> {
+async function openFileSink(file: string): Promise<Sink> {
+  const existing = await stat(file).catch(() => null);
+  // A link is followed, so that it stays a link.
+  const path = existing === null ? file : await realpath(file);
   const temporary = join(dirname(path), `.${basename(path).slice(0, 64)}.${randomBytes(6).toString("hex")}.part`);
-  const existing = await stat(path).catch(() => null);
   // A device or a pipe is written into; replacing it by a file would break it.
   const inPlace = existing !== null && !existing.isFile();
   const handle = await open(inPlace ? path : temporary, inPlace ? "w" : "wx");
@@ -106,11 +108,11 @@ async function writeAll(handle: FileHandle, chunk: Uint8Array): Promise<void> {
   }
 }
 
-/** A directory takes the last part of the key as name; a link is followed, so that it stays a link. */
+/** A directory takes the last part of the key as name. */
 async function pathFor(file: string, key: string): Promise<string> {
   const existing = await stat(file).catch(() => null);
   if (existing === null && !file.endsWith("/")) return file;
-  if (existing !== null && !existing.isDirectory()) return await realpath(file);
+  if (existing !== null && !existing.isDirectory()) return file;
   if (existing === null) throw usageError(`There is no directory ${JSON.stringify(file)}`);
   const name = basename(key);
   if (name === "" || name === "." || name === "..") {

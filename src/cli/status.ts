@@ -27,7 +27,15 @@ export async function runStatus(io: CliIo, options: ClientOptions): Promise<Exit
 function nodesTable(nodes: readonly Fields[]): string[] {
   const columns = [...new Set(nodes.flatMap((node) => Object.keys(node)))];
   const rows = nodes.map((node) => columns.map((column) => cell(column, node[column])));
-  return formatTable([columns.map((column) => column.replace(/Bytes$/, "").toUpperCase()), ...rows]);
+  return formatTable([columns.map((column) => headingOf(column)), ...rows]);
+}
+
+/** `diskFreeBytes` becomes `DISK FREE`. */
+function headingOf(column: string): string {
+  return column
+    .replace(/Bytes$/, "")
+    .replace(/[A-Z]/g, (letter) => ` ${letter}`)
+    .toUpperCase();
 }
 
 function cell(column: string, value: unknown): string {

@@ -21,12 +21,12 @@ async function main(args: readonly string[]): Promise<number> {
   try {
     const skippedPath = join(directory, "skipped.json");
     const exitCode = await runVitest(args, {
-      KINTSUGI_TEST_RUN: run,
-      KINTSUGI_TEST_SKIPPED: skippedPath,
+      TEST_RUN_MARK: run,
+      TEST_SKIPPED_FILE: skippedPath,
       TMPDIR: directory,
       DENO_DIR: join(ROOT, ".cache/deno"),
     });
-    const leftovers = await endLeftovers(`KINTSUGI_TEST_RUN=${run}`);
+    const leftovers = await endLeftovers(`TEST_RUN_MARK=${run}`);
     for (const { pid, command } of leftovers) console.error(`Left behind by a test, killed now: ${pid} ${command}`);
     if (!existsSync(REPORT)) {
       console.error(`The test runner ended with ${exitCode} and wrote no report`);

@@ -3,16 +3,17 @@
  * vitest's own JSON report counts skipped tests but leaves out their reasons.
  */
 import { writeFileSync } from "node:fs";
-import type { Reporter, TestModule } from "vitest/node";
+import type { Reporter, TestCase, TestModule } from "vitest/node";
 
 export type SkippedTest = { readonly file: string; readonly name: string; readonly reason: string };
 
 const NO_REASON = "no reason given: skip with context.skip(reason)";
+const SET_UP_FAILED = "the set-up of its suite failed";
 
 export default class SkipReporter implements Reporter {
   onTestRunEnd(modules: readonly TestModule[]): void {
     const skipped = modules.flatMap(skippedIn);
-    const path = process.env["KINTSUGI_TEST_SKIPPED"];
+    const path = process.env["TEST_SKIPPED_FILE"];
     if (path) writeFileSync(path, JSON.stringify(skipped));
     if (skipped.length === 0) return;
     console.log("\nSkipped:");
@@ -24,10 +25,15 @@ function skippedIn(module: TestModule): SkippedTest[] {
   return [...module.children.allTests("skipped")].map((test) => ({
     file: module.relativeModuleId,
     name: test.fullName,
-    reason: skipNote(test.result()) ?? NO_REASON,
+    reason: reasonOf(test),
   }));
 }
 
-function skipNote(result: object): string | null {
-  return "note" in result && typeof result.note === "string" ? result.note : null;
+function reasonOf(test: TestCase): string {
+  const result = test.result();
+  if ("note" in result && typeof result.note === "string") return result.note;
+  for (let suite = test.parent; ; suite = suite.parent) {
+    if (suite.errors().length > 0) return SET_UP_FAILED;
+    if (suite.type === "module") return NO_REASON;
+  }
 }

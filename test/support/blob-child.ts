@@ -4,6 +4,7 @@ import { cellChecksum } from "../../src/domain/checksum.ts";
 import { MIB } from "../../src/lib/bytes.ts";
 import { systemClock } from "../../src/lib/clock.ts";
 import { silentLogger } from "../../src/lib/logger.ts";
+import { nextTurn } from "../../src/lib/next-turn.ts";
 import { cellBytes, descriptorOf, nextBlobId, smallBlob, soon, TEST_NODE, WAIT_MS } from "./blobs.ts";
 
 const [mode, dir] = process.argv.slice(2) as [string, string];
@@ -48,17 +49,27 @@ const modes: Record<string, () => Promise<void>> = {
   },
   /** Writes until the disk fails and tells what became of the node. */
   async "until-failure"() {
-    const codes: string[] = [];
     const codeOf = (work: Promise<unknown>) =>
       work.then(
         () => "ok",
         (cause: { code?: string }) => cause.code ?? String(cause),
       );
-    while (codes.at(-1) === undefined || codes.at(-1) === "ok") {
-      codes.push(await codeOf(store.put(smallBlob(nextBlobId(), 60_000), soon())));
+    const client = async () => {
+      for (;;) {
+        const code = await codeOf(store.put(smallBlob(nextBlobId(), 60_000), soon()));
+        if (code !== "ok") return code;
+      }
+    };
+    // Begun in turns of their own, so that several transactions are under way when the disk fails.
+    const clients: Promise<string>[] = [];
+    for (let n = 0; n < 6; n += 1) {
+      clients.push(client());
+      await nextTurn();
     }
+    const codes = [...new Set(await Promise.all(clients))];
     const later = await codeOf(store.list("", 1, soon()));
-    say(JSON.stringify({ code: codes.at(-1), later, state: store.state(), fenceCount }));
+    await systemClock.sleep(50);
+    say(JSON.stringify({ codes, later, state: store.state(), fenceCount }));
     process.exit(0);
   },
 };

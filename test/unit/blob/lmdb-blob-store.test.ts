@@ -324,7 +324,7 @@ describe("a storage error", () => {
     await using child = startChild("bash", ["-c", command, process.execPath, CHILD, directory.path]);
     expect(await child.ended()).toBe(0);
     expect(JSON.parse(child.lines.at(-1) as string)).toEqual({
-      code: "node_fenced",
+      codes: ["node_fenced"],
       later: "node_fenced",
       state: "fenced",
       fenceCount: 1,
