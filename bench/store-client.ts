@@ -4,6 +4,10 @@ import { join } from "node:path";
 import { sum } from "./statistics.ts";
 
 export type Receipt = { readonly nodeBytesWritten: number; readonly version: string };
+type BlobSetInfo = {
+  readonly redundancy: { readonly k: number };
+  readonly blobs: readonly { readonly node: string }[];
+};
 export type StoreUsage = { readonly liveBytes: number; readonly fileBytes: number };
 
 /** Stores one body. @throws {Error} the store did not take it */
@@ -29,18 +33,20 @@ export async function getBytes(url: string, path: string): Promise<Buffer> {
 
 /** Bytes on all nodes together, as the store itself counts them. */
 export async function readUsage(url: string): Promise<StoreUsage> {
-  const stats = (await send(url, "/cluster/stats", {})) as { nodes: readonly StoreUsage[] };
+  const stats = (await send(url, "/cluster/stats", {})) as { nodes: readonly { usage: StoreUsage }[] };
   return {
-    liveBytes: sum(stats.nodes.map((node) => node.liveBytes)),
-    fileBytes: sum(stats.nodes.map((node) => node.fileBytes)),
+    liveBytes: sum(stats.nodes.map(({ usage }) => usage.liveBytes)),
+    fileBytes: sum(stats.nodes.map(({ usage }) => usage.fileBytes)),
   };
 }
 
 /** The nodes that hold the data shards of an erasure-coded object, first shard first. */
 export async function readDataNodes(url: string, path: string): Promise<string[]> {
   const text = (await getBytes(url, `${path}?info`)).toString();
-  const info = JSON.parse(text) as { manifest: { body: { nodes: string[]; redundancy: { k: number } } } };
-  return info.manifest.body.nodes.slice(0, info.manifest.body.redundancy.k);
+  const { placement } = JSON.parse(text) as { placement: { blobSets: readonly BlobSetInfo[] } };
+  const [body] = placement.blobSets;
+  if (!body) throw new Error(`${path} has no blobs: it is not erasure coded`);
+  return body.blobs.slice(0, body.redundancy.k).map((blob) => blob.node);
 }
 
 /** Bytes that the files below `directory` take on disk. */

@@ -145,7 +145,12 @@ export class LmdbVolume {
     this.#file = volumeDataFile(dir);
     this.#inode = inode;
     this.#db = openDatabase(this.#file, boundBytes);
-    this.#db.on("beforecommit", () => this.#writeCounters());
+    this.#db.on("beforecommit", () => {
+      this.#writeCounters();
+      // Right after this lmdb-js begins the transaction and makes a promise of its own for it, which nobody holds: its
+      // rejection would end the process.
+      queueMicrotask(() => this.#db.committed.then(ignore, ignore));
+    });
   }
 
   #readState(): void {
@@ -358,6 +363,8 @@ export class LmdbVolume {
     return { lastPage: stats.lastPageNumber, usedPages: 2 + freeListed + used, entryCount: stats.root.entryCount };
   }
 }
+
+function ignore(): void {}
 
 type TreeStats = {
   treeBranchPageCount: number;

@@ -53,9 +53,12 @@ export function withFence(record: ObjectRecord, txid: Txid): ObjectRecord {
 const FORMAT_VERSION = 1;
 const packr = new Packr({ useRecords: false, variableMapSize: true });
 
-/** Layout: version byte, then MessagePack of the record. */
+/**
+ * Layout: version byte, then MessagePack of the record, with user metadata as pairs: their names come from clients, and
+ * `__proto__` as the key of a map does not survive MessagePack.
+ */
 export function encodeRecord(record: ObjectRecord): Uint8Array {
-  const body = packr.pack(record);
+  const body = packr.pack({ ...record, userMetadata: Object.entries(record.userMetadata) });
   const bytes = Buffer.allocUnsafe(body.length + 1);
   bytes[0] = FORMAT_VERSION;
   bytes.set(body, 1);
@@ -70,9 +73,15 @@ export function decodeRecord(bytes: Uint8Array): ObjectRecord {
       `Cannot read a record of format ${bytes[0]}: this program knows ${FORMAT_VERSION}`,
     );
   }
-  const record = packr.unpack(bytes.subarray(1)) as ObjectRecord;
-  // The names come from clients: as properties of an ordinary object `__proto__` would not survive.
-  return { ...record, userMetadata: Object.assign(Object.create(null), record.userMetadata) as Record<string, string> };
+  const { userMetadata, ...record } = packr.unpack(bytes.subarray(1)) as EncodedRecord;
+  return { ...record, userMetadata: nullPrototype(userMetadata) };
+}
+
+type EncodedRecord = Omit<ObjectRecord, "userMetadata"> & { readonly userMetadata: readonly [string, string][] };
+
+/** An object that has these properties and no others, whatever they are called. */
+function nullPrototype(entries: readonly [string, string][]): Record<string, string> {
+  return Object.assign(Object.create(null) as Record<string, string>, Object.fromEntries(entries));
 }
 
 /** The nodes that hold bytes of this version, each once. */

@@ -1,7 +1,7 @@
 /** The figures that people ask for, worked out from what the gateway counts anyway; as JSON or as CSV. */
-import type { Histogram } from "prom-client";
 import { clusterTotals, type ClusterSnapshot } from "./cluster-view.ts";
-import { DURATION_BUCKETS_S, type HttpMetrics } from "./metrics.ts";
+import { DURATION_BOUNDS_S, type DurationSeries } from "./duration-histogram.ts";
+import type { HttpMetrics } from "./metrics.ts";
 import type { RepairTimes } from "./repair-times.ts";
 
 type Latency = { readonly p50Ms: number | null; readonly p95Ms: number | null; readonly p99Ms: number | null };
@@ -36,13 +36,8 @@ export type SummarySources = {
   readonly cluster: ClusterSnapshot | null;
 };
 
-export async function summarizeMetrics({
-  uptimeMs,
-  metrics,
-  repairs,
-  cluster,
-}: SummarySources): Promise<MetricsSummary> {
-  const groups = await groupDurations(metrics.duration);
+export function summarizeMetrics({ uptimeMs, metrics, repairs, cluster }: SummarySources): MetricsSummary {
+  const groups = groupDurations(metrics.duration.series);
   const all = mergeGroups([...groups.values()]);
   const recent = metrics.recent.perSecond();
   return {
@@ -85,41 +80,41 @@ function csvField(text: string): string {
 }
 
 type Group = {
-  method: string;
-  route: string;
+  readonly method: string;
+  readonly route: string;
   /** Requests by status class. */
-  classes: Map<string, number>;
-  /** How many took at most the bound of the same index; the last is all of them. */
-  cumulative: number[];
+  readonly classes: Map<string, number>;
+  /** As in the series. */
+  readonly counts: Float64Array;
 };
 
-async function groupDurations(histogram: Histogram<"method" | "route" | "status">): Promise<Map<string, Group>> {
+function groupDurations(series: readonly DurationSeries[]): Map<string, Group> {
   const groups = new Map<string, Group>();
-  for (const { metricName, labels, value } of (await histogram.get()).values) {
-    const { method = "", route = "", status = "" } = labels as Record<string, string>;
+  for (const { labels, counts, count } of series) {
+    const { method = "", route = "", status = "" } = labels;
     const name = `${method} ${route}`;
-    const group = groups.get(name) ?? { method, route, classes: new Map(), cumulative: emptyCumulative() };
+    const group = groups.get(name) ?? { method, route, classes: new Map(), counts: emptyCounts() };
     groups.set(name, group);
-    if (metricName?.endsWith("_count")) group.classes.set(status, (group.classes.get(status) ?? 0) + value);
-    if (!metricName?.endsWith("_bucket")) continue;
-    const bound = (labels as Record<string, string | number>)["le"];
-    const index = bound === "+Inf" ? DURATION_BUCKETS_S.length : DURATION_BUCKETS_S.indexOf(Number(bound));
-    group.cumulative[index] = (group.cumulative[index] ?? 0) + value;
+    addTo(group, new Map([[status, count]]), counts);
   }
   return groups;
 }
 
-function emptyCumulative(): number[] {
-  return Array.from({ length: DURATION_BUCKETS_S.length + 1 }, () => 0);
+function mergeGroups(groups: readonly Group[]): Group {
+  const merged: Group = { method: "", route: "", classes: new Map(), counts: emptyCounts() };
+  for (const group of groups) addTo(merged, group.classes, group.counts);
+  return merged;
 }
 
-function mergeGroups(groups: readonly Group[]): Group {
-  const merged: Group = { method: "", route: "", classes: new Map(), cumulative: emptyCumulative() };
-  for (const group of groups) {
-    for (const [status, count] of group.classes) merged.classes.set(status, (merged.classes.get(status) ?? 0) + count);
-    merged.cumulative = merged.cumulative.map((count, index) => count + (group.cumulative[index] ?? 0));
-  }
-  return merged;
+function addTo(group: Group, classes: ReadonlyMap<string, number>, counts: Float64Array): void {
+  for (const [status, count] of classes) group.classes.set(status, (group.classes.get(status) ?? 0) + count);
+  counts.forEach((count, index) => {
+    group.counts[index] = (group.counts[index] as number) + count;
+  });
+}
+
+function emptyCounts(): Float64Array {
+  return new Float64Array(DURATION_BOUNDS_S.length + 1);
 }
 
 function countsOf(group: Group): Counts {
@@ -132,27 +127,29 @@ function countsOf(group: Group): Counts {
 
 function latencyOf(group: Group): Latency {
   const ms = (quantile: number) => {
-    const seconds = quantileOf(DURATION_BUCKETS_S, group.cumulative, quantile);
+    const seconds = quantileOf(DURATION_BOUNDS_S, group.counts, quantile);
     return seconds === null ? null : rounded(seconds * 1_000);
   };
   return { p50Ms: ms(0.5), p95Ms: ms(0.95), p99Ms: ms(0.99) };
 }
 
 /**
- * Reads a quantile off cumulative counts, straight between two bounds. `cumulative` has one more entry than `bounds`,
- * for what lies above the last; such a quantile is the last bound. Null without observations.
+ * Reads a quantile off counts by bucket, straight between two bounds. `counts` has one more entry than `bounds`, for
+ * what lies above the last; such a quantile is the last bound. Null without observations.
  */
-export function quantileOf(bounds: readonly number[], cumulative: readonly number[], quantile: number): number | null {
-  const total = cumulative.at(-1) ?? 0;
+export function quantileOf(bounds: readonly number[], counts: ArrayLike<number>, quantile: number): number | null {
+  const total = Array.from(counts).reduce((sum, count) => sum + count, 0);
   if (total === 0) return null;
   const rank = quantile * total;
-  const index = cumulative.findIndex((count) => count >= rank);
-  const upper = bounds[index];
-  if (upper === undefined) return bounds.at(-1) ?? null;
-  const lower = bounds[index - 1] ?? 0;
-  const before = cumulative[index - 1] ?? 0;
-  const within = (cumulative[index] ?? 0) - before;
-  return within === 0 ? upper : lower + ((upper - lower) * (rank - before)) / within;
+  let before = 0;
+  for (let index = 0; index < bounds.length; index += 1) {
+    const within = counts[index] ?? 0;
+    const lower = bounds[index - 1] ?? 0;
+    const upper = bounds[index] as number;
+    if (within > 0 && before + within >= rank) return lower + ((upper - lower) * (rank - before)) / within;
+    before += within;
+  }
+  return bounds.at(-1) ?? null;
 }
 
 function rounded(value: number): number {

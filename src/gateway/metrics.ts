@@ -2,16 +2,11 @@
  * What the gateway measures of its own requests, of the process and of the threads. Nothing here costs a request more
  * than a few additions. The gauges over nodes and buckets are in `cluster-metrics.ts`.
  */
-import { collectDefaultMetrics, Counter, Gauge, Histogram, type Registry } from "prom-client";
+import { collectDefaultMetrics, Counter, Gauge, type Registry } from "prom-client";
 import type { Coder } from "../coding/coder.ts";
 import type { Clock } from "../lib/clock.ts";
+import { DurationHistogram, observeDuration, type DurationSeries } from "./duration-histogram.ts";
 import { RateWindow } from "./rate-window.ts";
-
-/** Fine enough that a quantile read between two of them is off by little. */
-export const DURATION_BUCKETS_S = [
-  0.000_25, 0.000_5, 0.001, 0.002, 0.003, 0.005, 0.007_5, 0.01, 0.015, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30,
-  60, 300,
-];
 
 export type RequestOutcome = {
   readonly method: string;
@@ -24,7 +19,7 @@ export type RequestOutcome = {
 };
 
 export type HttpMetrics = {
-  readonly duration: Histogram<"method" | "route" | "status">;
+  readonly duration: DurationHistogram;
   /** The last minute. */
   readonly recent: RateWindow;
   bytesIn(): number;
@@ -40,13 +35,11 @@ export function createHttpMetrics(clock: Clock, registry: Registry): HttpMetrics
   let bytesIn = 0;
   let bytesOut = 0;
   const recent = new RateWindow(clock);
-  const duration = new Histogram({
-    name: "http_request_duration_seconds",
-    help: "Time from a request's head to the end of its answer, by method, route and status class",
-    labelNames: ["method", "route", "status"] as const,
-    buckets: DURATION_BUCKETS_S,
-    registers,
-  });
+  const duration = new DurationHistogram(
+    "http_request_duration_seconds",
+    "Time from a request's head to the end of its answer, by method, route and status class",
+    registry,
+  );
   const inFlightGauge: Gauge = new Gauge({
     name: "http_requests_in_flight",
     help: "Requests being answered",
@@ -64,8 +57,7 @@ export function createHttpMetrics(clock: Clock, registry: Registry): HttpMetrics
       bytesCounter.inc({ direction: "out" }, bytesOut);
     },
   });
-  // Looking up a label set costs more than the observation; there are few of them.
-  const children = new Map<string, { observe(value: number): void }>();
+  const seriesByRoute = new Map<string, DurationSeries[]>();
   return {
     duration,
     recent,
@@ -75,21 +67,22 @@ export function createHttpMetrics(clock: Clock, registry: Registry): HttpMetrics
     begin() {
       inFlight += 1;
     },
-    end({ method, route, status, elapsedMs, ...bytes }) {
+    end(outcome) {
       inFlight -= 1;
-      bytesIn += bytes.bytesIn;
-      bytesOut += bytes.bytesOut;
-      const statusClass = `${Math.floor(status / 100)}xx`;
-      const name = `${method} ${statusClass} ${route}`;
-      let child = children.get(name);
-      if (child === undefined) {
-        child = duration.labels({ method, route, status: statusClass });
-        children.set(name, child);
-      }
-      child.observe(elapsedMs / 1_000);
-      recent.add(bytes.bytesIn, bytes.bytesOut);
+      bytesIn += outcome.bytesIn;
+      bytesOut += outcome.bytesOut;
+      observeDuration(seriesOf(outcome), outcome.elapsedMs / 1_000);
+      recent.add(outcome.bytesIn, outcome.bytesOut);
     },
   };
+
+  function seriesOf({ method, route, status }: RequestOutcome): DurationSeries {
+    const name = method + route;
+    let ofRoute = seriesByRoute.get(name);
+    if (ofRoute === undefined) seriesByRoute.set(name, (ofRoute = []));
+    const statusClass = Math.floor(status / 100);
+    return (ofRoute[statusClass] ??= duration.open({ method, route, status: `${statusClass}xx` }));
+  }
 }
 
 /** CPU, memory, open files and event-loop lag, as far as the runtime tells. */

@@ -39,6 +39,7 @@ export class BlobSetWriter {
   #opening: Promise<void> | null = null;
   #sealing: Promise<unknown> = Promise.resolve();
   #payloadBytes = 0;
+  #kept = false;
 
   constructor(deps: ObjectDeps, plan: BlobSetPlan) {
     this.#deps = deps;
@@ -112,8 +113,14 @@ export class BlobSetWriter {
     this.#requireQuorum(this.#lanes.filter((lane) => lane.durable).length);
   }
 
+  /** A record names the blobs, or may: from here on `abort` removes nothing. */
+  keep(): void {
+    this.#kept = true;
+  }
+
   /** Removes whatever was written. Resolves to true when nothing can be left on any node. */
   async abort(): Promise<boolean> {
+    if (this.#kept) return false;
     await this.#opening?.catch(() => {});
     await this.#sealing;
     return await this.#remove(this.#lanes);

@@ -100,6 +100,7 @@ export async function finishWrite(
     throw cause;
   } finally {
     if (fate === "failed") await rollBack(deps, write, content);
+    else for (const { writer } of content.writers) writer.keep();
     if (fate === "unknown") deps.active.end(write.txid);
   }
 }

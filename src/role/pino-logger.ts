@@ -6,13 +6,16 @@ import type { Logger } from "../lib/logger.ts";
 export function createPinoLogger(options: { level: string; format: "auto" | "text" | "json" }): Logger {
   const json = options.format === "json" || (options.format === "auto" && !process.stderr.isTTY);
   const instance = json
-    ? pino({ level: options.level, base: null }, pino.destination({ dest: 2, sync: true }))
+    ? pino({ level: options.level, base: null }, pino.destination(BUFFERED_STDERR))
     : pino(
         { level: options.level, base: null },
         { write: (line: string) => void process.stderr.write(readable(line)) },
       );
   return wrap(instance);
 }
+
+/** One system call per request would be the dearest part of a small one. What a killed process loses is half a second of lines. */
+const BUFFERED_STDERR = { dest: 2, sync: true, minLength: 8_192, periodicFlush: 500 };
 
 function wrap(instance: PinoInstance): Logger {
   return {

@@ -135,16 +135,17 @@ export class RequestBody implements AsyncIterableIterator<Uint8Array> {
     if (this.#transfer !== null || this.#complete || this.#failure !== null) return;
     this.#transfer = this.#progress.watchUpload(() => this.#fail(tooSlow()));
     const incoming = this.#incoming;
-    incoming.on("data", this.#onData);
-    incoming.on("end", this.#onEnd);
-    incoming.on("error", this.#onGone);
-    incoming.on("close", this.#onGone);
-    if (incoming.destroyed) this.#onGone();
+    const gone = () => this.#fail(incomplete());
+    incoming.on("data", (chunk: Buffer) => this.#take(chunk));
+    incoming.on("end", () => this.#finish());
+    incoming.on("error", gone);
+    incoming.on("close", gone);
+    if (incoming.destroyed) gone();
     else if (this.#expectsContinue) this.#outgoing.writeContinue();
     this.#expectsContinue = false;
   }
 
-  readonly #onData = (chunk: Buffer): void => {
+  #take(chunk: Buffer): void {
     this.bytes += chunk.length;
     this.#transfer?.moved(chunk.length);
     this.#queue.push(chunk);
@@ -154,18 +155,14 @@ export class RequestBody implements AsyncIterableIterator<Uint8Array> {
       this.#incoming.pause();
     }
     this.#wakeReader();
-  };
+  }
 
-  readonly #onEnd = (): void => {
+  #finish(): void {
     if (this.declaredBytes !== null && this.bytes !== this.declaredBytes) return this.#fail(incomplete());
     this.#complete = true;
     this.#transfer?.end();
     this.#wakeReader();
-  };
-
-  readonly #onGone = (): void => {
-    if (!this.#complete) this.#fail(incomplete());
-  };
+  }
 
   #fail(failure: StoreError): void {
     if (this.#complete) return;

@@ -6,7 +6,9 @@
  */
 import type { IncomingMessage } from "node:http";
 
-const PLAIN_HOST = /^[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9.])?(?::\d{1,5})?$/;
+/** A name (its last label no number, or URL parsers take it for an address) or a dotted address without leading zeros. */
+const PLAIN_HOST =
+  /^(?:(?:[A-Za-z0-9_](?:[A-Za-z0-9_-]*[A-Za-z0-9_])?\.)*[A-Za-z_](?:[A-Za-z0-9_-]*[A-Za-z0-9_])?|(?:(?:0|[1-9]\d?|1\d\d|2[0-4]\d|25[0-5])(?:\.(?!$|:)|(?=$|:))){4})(?::(?:\d{1,4}|[1-5]\d{4}))?$/;
 const DIGITS = /^\d{1,15}$/;
 /** Anything but tab, printable ASCII and bytes from 0x80. */
 const FORBIDDEN_IN_VALUE = /[^\t\x20-\x7e\x80-\xff]/;
@@ -51,8 +53,8 @@ function findHeaderFault(rawHeaders: readonly string[], version: string): string
 }
 
 function isHost(host: string): boolean {
-  if (PLAIN_HOST.test(host) && !/^[\d.]+(?::|$)/.test(host)) return true;
-  // Addresses: what a URL parser would write differently could be routed differently.
+  if (PLAIN_HOST.test(host)) return true;
+  // The rest is mostly IPv6. What a URL parser would write differently could be routed differently.
   if (!URL.canParse(`http://${host}`)) return false;
   const url = new URL(`http://${host}`);
   return url.pathname === "/" && url.hostname === host.replace(/:\d{1,5}$/, "").toLowerCase();

@@ -58,12 +58,14 @@ export function createMemoryObjects(options: MemoryObjectsOptions = {}): ObjectA
     };
   };
 
-  const find = (request: ObjectAddress & Pick<GetRequest, "preconditions">): HeadResult & { entry?: Entry } => {
+  const find = (
+    request: ObjectAddress & Pick<GetRequest, "preconditions">,
+  ): Exclude<HeadResult, { outcome: "found" }> | { outcome: "found"; stored: Entry } => {
     const entry = entries.get(nameOf(request));
     if (entry === undefined) return { outcome: "not_found" };
     const outcome = evaluateConditions(request.preconditions, entry, "read");
     if (outcome === "failed") throw new StoreError("precondition_failed", "The precondition does not hold");
-    return { outcome: outcome === "proceed" ? "found" : "not_modified", stored: entry, entry };
+    return { outcome: outcome === "proceed" ? "found" : "not_modified", stored: entry };
   };
 
   return {
@@ -73,10 +75,10 @@ export function createMemoryObjects(options: MemoryObjectsOptions = {}): ObjectA
     },
     async get(request) {
       const found = find(request);
-      if (found.outcome !== "found" || found.entry === undefined) return found;
-      const { bytes } = found.entry;
+      if (found.outcome !== "found") return found;
+      const { bytes } = found.stored;
       const range =
-        request.ifRange === null || request.ifRange === found.entry.record.etag ? rangeIn(request, bytes) : null;
+        request.ifRange === null || request.ifRange === found.stored.record.etag ? rangeIn(request, bytes) : null;
       const wanted = range === null ? bytes : bytes.subarray(range.start, range.end);
       const body: Body =
         wanted.length <= streamedAbove
@@ -87,8 +89,8 @@ export function createMemoryObjects(options: MemoryObjectsOptions = {}): ObjectA
     head: (request) => Promise.resolve(find(request)),
     async readFields(request) {
       const found = find(request);
-      if (found.outcome !== "found" || found.entry === undefined) return found;
-      const document = documentOf(found.entry.bytes);
+      if (found.outcome !== "found") return found;
+      const document = documentOf(found.stored.bytes);
       const wanted = Object.entries(document).filter(([name]) => request.fields.includes(name));
       return { ...found, json: Buffer.from(JSON.stringify(Object.fromEntries(wanted))), fromHotPart: false };
     },

@@ -70,7 +70,7 @@ export function createClusterRoutes(deps: ClusterRouteDeps): ClusterRoutes {
       const asCsv = wantsCsv(parseQuery(query, ["format"]).format, exchange.incoming.headers.accept);
       const snapshot = await cluster.snapshot().catch(() => null);
       const { metrics, repairs } = deps;
-      const summary = await summarizeMetrics({ uptimeMs: uptimeMs(deps), metrics, repairs, cluster: snapshot });
+      const summary = summarizeMetrics({ uptimeMs: uptimeMs(deps), metrics, repairs, cluster: snapshot });
       if (!asCsv) return await sendJson(exchange, 200, operatorHeaders(requestId), summary);
       await sendBytes(exchange, requestId, "text/csv; charset=utf-8", Buffer.from(summaryToCsv(summary)));
     },

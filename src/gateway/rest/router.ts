@@ -1,5 +1,6 @@
 /** Which handler answers which path. Hono matches the raw path of the request target; nothing is normalised on the way. */
 import { Hono } from "hono";
+import { RegExpRouter } from "hono/router/reg-exp-router";
 import { RESPONSE_ALREADY_SENT } from "@hono/node-server/utils/response";
 import { StoreError } from "../../domain/errors.ts";
 import type { HttpExchange } from "../../runtime/http-exchange.ts";
@@ -28,6 +29,8 @@ type Route = {
 
 export function createRouter(deps: RouterDeps): HttpApp {
   const app: HttpApp = new Hono<{ Bindings: HttpBindings }>({
+    // Named, so that a pattern it cannot compile is an error at start and not a slower router.
+    router: new RegExpRouter(),
     getPath: (_, options) => pathOf((options as { env: HttpBindings }).env.exchange.target),
   });
   const routes = listRoutes(deps);
@@ -59,11 +62,11 @@ function listRoutes(deps: RouterDeps): Route[] {
     DELETE: objects.delete("/objects/"),
   };
   return [
-    { path: "/objects/:key{.*}", name: "/objects/:key", handlers: objectHandlers },
+    { path: "/objects/:key{.+}", name: "/objects/:key", handlers: objectHandlers },
     { path: "/objects", name: "/objects", handlers: { GET: createListRoute(api) } },
     { path: "/write", name: "/write", handlers: { POST: objects.write } },
-    { path: "/read/:key{.*}", name: "/read/:key", handlers: { GET: objects.get("/read/") } },
-    { path: "/delete/:key{.*}", name: "/delete/:key", handlers: { DELETE: objects.delete("/delete/") } },
+    { path: "/read/:key{.+}", name: "/read/:key", handlers: { GET: objects.get("/read/") } },
+    { path: "/delete/:key{.+}", name: "/delete/:key", handlers: { DELETE: objects.delete("/delete/") } },
     { path: "/health", name: "/health", handlers: { GET: cluster.health } },
     { path: "/cluster/health", name: "/cluster/health", handlers: { GET: cluster.clusterHealth } },
     { path: "/cluster/stats", name: "/cluster/stats", handlers: { GET: cluster.stats } },
@@ -98,8 +101,10 @@ async function serveUnrouted(deps: RouterDeps, routes: readonly Route[], exchang
   });
   await serveExchange(deps, exchange, route?.name ?? "unknown", async ({ requestId }) => {
     if (route === undefined) throw new StoreError("object_not_found", "There is nothing under this path");
-    const methods = Object.keys(route.handlers);
+    const methods: string[] = Object.keys(route.handlers);
     if (methods.includes("GET")) methods.push("HEAD");
+    if (methods.includes(exchange.method))
+      throw new StoreError("key_invalid", "The key is empty: give 1 to 1,024 bytes");
     const cause = new StoreError("method_not_allowed", `This path knows ${methods.join(", ")}`);
     await sendProblem(exchange, cause, requestId, ["Allow", methods.join(", ")]);
   });

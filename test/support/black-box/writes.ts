@@ -37,7 +37,12 @@ export function writeChecks(served: GetServed): void {
 
       const second = await client.put("/objects/writes/receipt?strategy=replication&consistency=all", body);
       expect(second.status).toBe(200);
-      expect(receiptOf(second)).toMatchObject({ created: false, blobsDurable: 3, tolerance: 2, strategy: "replication" });
+      expect(receiptOf(second)).toMatchObject({
+        created: false,
+        blobsDurable: 3,
+        tolerance: 2,
+        strategy: "replication",
+      });
       expect(receiptOf(second).version > receipt.version, "versions rise").toBe(true);
     });
 

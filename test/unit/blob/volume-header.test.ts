@@ -60,7 +60,7 @@ test("readVolumeHeader() draws the line at the last page in use", async () => {
 test.each([
   ["no file", (path: string) => rm(path), "missing"],
   ["an empty file", (path: string) => truncate(path, 0), "empty"],
-  ["half a header", (path: string) => truncate(path, 60), "foreign"],
+  ["half a header", (path: string) => truncate(path, 60), "truncated"],
   ["one page", (path: string) => truncate(path, 4_096), "truncated"],
   ["text", (path: string) => writeFile(path, "x".repeat(100_000)), "foreign"],
   ["a wrong magic number", (path: string) => overwrite(path, 24, Buffer.from("0000")), "foreign"],
