@@ -48,6 +48,7 @@ async function main(args: string[]): Promise<number> {
       rows.push(measured);
     }
   }
+  rmSync(SCRATCH, { recursive: true, force: true });
   const paths = writeReport({ machine, quick: options.quick, rows });
   console.log(`\nWritten to ${paths.join(" and ")}`);
   return rows.some((row) => row.result === null) ? 1 : 0;

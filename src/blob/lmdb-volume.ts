@@ -149,7 +149,7 @@ export class LmdbVolume {
       this.#writeCounters();
       // Right after this lmdb-js begins the transaction and makes a promise of its own for it, which nobody holds: its
       // rejection would end the process.
-      queueMicrotask(() => this.#db.committed.then(ignore, ignore));
+      queueMicrotask(() => void this.#db.committed.then(ignore, ignore));
     });
   }
 

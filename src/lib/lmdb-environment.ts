@@ -93,7 +93,7 @@ export class LmdbEnvironment {
       // Writing begins in the next turn of the event loop, so batches of one turn share a transaction and its fsync.
       const committed = this.#db.batch(() => apply(this.#db));
       // Taken now: later puts move this property on to their own flush.
-      const flushed = new Promise((resolve, reject) => this.#db.flushed.then(resolve, reject));
+      const flushed = new Promise((resolve, reject) => void this.#db.flushed.then(resolve, reject));
       const deadline = deadlineIn(this.#options.clock, this.#options.stallMsMax);
       await withDeadline(
         this.#options.clock,

@@ -75,9 +75,9 @@ export class BodyReader {
       this.#rest = this.#rest.subarray(part.length);
     }
     // With the last announced byte in hand the end is known now, not only after the next stripe has been taken.
-    if (this.#rest.length === 0 && !this.#ended && this.#readBytes === this.#declaredBytes) {
-      const surplus = await this.#pull();
-      if (surplus !== null) this.#rest = surplus;
+    while (this.#rest.length === 0 && !this.#ended && this.#readBytes === this.#declaredBytes) {
+      // Nothing, an empty chunk, or an error: more than was announced is refused.
+      await this.#pull();
     }
     return filled;
   }

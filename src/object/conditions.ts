@@ -41,11 +41,6 @@ export function requireConditions(conditions: Preconditions, stored: StoredRecor
   );
 }
 
-/** True when a client asked for any condition: a later writer must then not be overwritten unseen. */
-export function isConditional(conditions: Preconditions): boolean {
-  return conditions.ifMatch !== null || conditions.ifNoneMatch !== null || conditions.ifUnmodifiedSinceMs !== null;
-}
-
 function matches(tags: readonly string[], etag: string): boolean {
   return tags.includes("*") || tags.includes(etag);
 }

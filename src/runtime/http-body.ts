@@ -128,14 +128,14 @@ export class RequestBody implements AsyncIterableIterator<Uint8Array> {
 
   /** Ends the wait of a reader: the connection is being given up. */
   cancel(): void {
-    this.#fail(incomplete());
+    this.#fail(incomplete);
   }
 
   #start(): void {
     if (this.#transfer !== null || this.#complete || this.#failure !== null) return;
-    this.#transfer = this.#progress.watchUpload(() => this.#fail(tooSlow()));
+    this.#transfer = this.#progress.watchUpload(() => this.#fail(tooSlow));
     const incoming = this.#incoming;
-    const gone = () => this.#fail(incomplete());
+    const gone = () => this.#fail(incomplete);
     incoming.on("data", (chunk: Buffer) => this.#take(chunk));
     incoming.on("end", () => this.#finish());
     incoming.on("error", gone);
@@ -158,15 +158,16 @@ export class RequestBody implements AsyncIterableIterator<Uint8Array> {
   }
 
   #finish(): void {
-    if (this.declaredBytes !== null && this.bytes !== this.declaredBytes) return this.#fail(incomplete());
+    if (this.declaredBytes !== null && this.bytes !== this.declaredBytes) return this.#fail(incomplete);
     this.#complete = true;
     this.#transfer?.end();
     this.#wakeReader();
   }
 
-  #fail(failure: StoreError): void {
-    if (this.#complete) return;
-    this.#failure ??= failure;
+  /** The error is made only when it is one: every connection closes in the end. */
+  #fail(failure: () => StoreError): void {
+    if (this.#complete || this.#failure !== null) return;
+    this.#failure = failure();
     this.#queue = [];
     this.#queuedBytes = 0;
     this.#transfer?.end();

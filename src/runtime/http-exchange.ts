@@ -30,6 +30,7 @@ export type RequestManner = {
 const PIECE_BYTES_FAST = 256 * 1_024;
 const PIECE_BYTES_SLOW = 64 * 1_024;
 const PIECE_SLOW_MS = 250;
+const DONE = Promise.resolve();
 /** How long a refused client may go on sending, so that it gets to read the refusal instead of a reset connection. */
 const LINGER_MS = 2_000;
 const LINGER_BYTES_MAX = 16 * 1_024 * 1_024;
@@ -84,9 +85,9 @@ export class HttpExchange {
   }
 
   /** Answers with a body at hand; null for none (HEAD, 204, 304). */
-  async send(status: number, headers: HeaderList, body: Uint8Array | null): Promise<void> {
-    if (this.body.unread) return await this.#sendPastBody(status, headers, body);
-    if (!this.#begin(status, headers, false)) return;
+  send(status: number, headers: HeaderList, body: Uint8Array | null): Promise<void> {
+    if (this.body.unread) return this.#sendPastBody(status, headers, body);
+    if (!this.#begin(status, headers, false)) return DONE;
     if (body === null) this.outgoing.end();
     else {
       this.bytesOut += body.length;
@@ -94,6 +95,7 @@ export class HttpExchange {
       this.outgoing.end(body);
     }
     this.#ended = true;
+    return DONE;
   }
 
   /**

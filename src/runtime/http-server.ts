@@ -39,7 +39,7 @@ export type HttpServerParts = {
   readonly clock: Clock;
   readonly app: HttpApp;
   /** Answers a request that is none, or that came too late; the connection is closed afterwards. */
-  readonly refuse: (exchange: HttpExchange, fault: StoreError) => Promise<void>;
+  readonly refuse: (exchange: HttpExchange, fault: StoreError) => Promise<unknown>;
   /** A whole answer for a client whose bytes could not be parsed into a request. */
   readonly rawRefusal: (status: 400 | 408 | 431) => string;
 };

@@ -42,7 +42,9 @@ async function play(actions: readonly string[], itemsMax: number, keyed: boolean
       const item = { key: action, id };
       const answer = keyed ? byKey.add(action, item) : plain.add(item);
       const wrong = (what: unknown) => void broken.push(`${id} was answered ${String(what)}`);
-      answers.push(answer.then((result) => result !== id && wrong(result)).catch((cause) => cause !== failure && wrong(cause)));
+      answers.push(
+        answer.then((result) => result !== id && wrong(result)).catch((cause) => cause !== failure && wrong(cause)),
+      );
     }
     // Sometimes several steps fall into one turn.
     if (id % 3 !== 0) await settle();

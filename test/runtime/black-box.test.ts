@@ -4,10 +4,10 @@
  */
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
 import { StoreClient } from "../support/black-box/client.ts";
-import { vanishingChecks } from "../support/black-box/clients.ts";
 import { contentChecks } from "../support/black-box/content.ts";
 import { documentChecks } from "../support/black-box/documents.ts";
 import { keyChecks } from "../support/black-box/keys.ts";
+import { leftoverChecks } from "../support/black-box/leftovers.ts";
 import { listingChecks } from "../support/black-box/listing.ts";
 import { lossChecks } from "../support/black-box/losses.ts";
 import { pageChecks } from "../support/black-box/pages.ts";
@@ -48,7 +48,7 @@ describe.each(RUNTIMES)("the store on %s", (runtime) => {
   documentChecks(served);
   patchChecks(served);
   pageChecks(served, runtime);
-  vanishingChecks(served);
+  leftoverChecks(runtime, problem);
   lossChecks(runtime);
 
   test("after all of this nothing is left to do, and it stops cleanly", async () => {

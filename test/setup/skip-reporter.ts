@@ -3,7 +3,7 @@
  * vitest's own JSON report counts skipped tests but leaves out their reasons.
  */
 import { writeFileSync } from "node:fs";
-import type { Reporter, TestCase, TestModule } from "vitest/node";
+import type { Reporter, TestCase, TestModule, Vitest } from "vitest/node";
 
 export type SkippedTest = { readonly file: string; readonly name: string; readonly reason: string };
 
@@ -11,8 +11,15 @@ const NO_REASON = "no reason given: skip with context.skip(reason)";
 const SET_UP_FAILED = "the set-up of its suite failed";
 
 export default class SkipReporter implements Reporter {
+  #filtered = false;
+
+  onInit(vitest: Vitest): void {
+    this.#filtered = vitest.config.testNamePattern !== undefined;
+  }
+
   onTestRunEnd(modules: readonly TestModule[]): void {
-    const skipped = modules.flatMap(skippedIn);
+    // Tests that a name on the command line did not choose count as skipped too; nobody needs to hear of those.
+    const skipped = modules.flatMap(skippedIn).filter(({ reason }) => !this.#filtered || reason !== NO_REASON);
     const path = process.env["TEST_SKIPPED_FILE"];
     if (path) writeFileSync(path, JSON.stringify(skipped));
     if (skipped.length === 0) return;

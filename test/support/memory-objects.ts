@@ -135,6 +135,7 @@ export function createMemoryObjects(options: MemoryObjectsOptions = {}): ObjectA
 }
 
 async function readWhole(body: Body, bytesMax: number): Promise<Uint8Array> {
+  if (body.kind === "bytes") return body.bytes;
   const reader = new BodyReader(body, bytesMax);
   const parts: Uint8Array[] = [];
   while (!reader.ended) {

@@ -126,7 +126,7 @@ async function contentOf(api: ObjectApi, request: RestRequest, address: ObjectAd
   return true;
 }
 
-async function sendContent(
+function sendContent(
   exchange: HttpExchange,
   requestId: string,
   { stored, range, body }: Extract<GetResult, { outcome: "found" }>,
@@ -136,8 +136,8 @@ async function sendContent(
   const headers = contentHeaders(stored, requestId, contentBytes);
   if (range !== null) headers.push("Content-Range", `bytes ${range.start}-${range.end - 1}/${sizeBytes}`);
   const status = range === null ? 200 : 206;
-  if (body.kind === "bytes") await exchange.send(status, headers, body.bytes);
-  else await exchange.sendStream(status, headers, body.chunks, contentBytes);
+  if (body.kind === "bytes") return exchange.send(status, headers, body.bytes);
+  return exchange.sendStream(status, headers, body.chunks, contentBytes);
 }
 
 async function headOf(api: ObjectApi, request: RestRequest, address: ObjectAddress): Promise<boolean> {

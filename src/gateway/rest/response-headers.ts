@@ -10,7 +10,7 @@ export function validatorHeaders({ record }: StoredRecord, requestId: string): H
     "ETag",
     `"${record.etag}"`,
     "Last-Modified",
-    new Date(record.modifiedAtMs).toUTCString(),
+    httpDate(record.modifiedAtMs),
     "x-kintsugi-version",
     record.version,
     "X-Request-Id",
@@ -51,4 +51,17 @@ export function receiptHeaders(receipt: Receipt, requestId: string): HeaderList 
   const headers = ["ETag", `"${receipt.etag}"`, "x-kintsugi-version", receipt.version, "X-Request-Id", requestId];
   if (receipt.sha256 !== null) headers.push("x-kintsugi-sha256", receipt.sha256);
   return headers;
+}
+
+let dateSecond = Number.NaN;
+let dateText = "";
+
+/** The last one is kept: what is read often was mostly written together, or is the same object. */
+function httpDate(ms: number): string {
+  const second = Math.floor(ms / 1_000);
+  if (second !== dateSecond) {
+    dateSecond = second;
+    dateText = new Date(ms).toUTCString();
+  }
+  return dateText;
 }

@@ -37,10 +37,7 @@ export function createRouter(deps: RouterDeps): HttpApp {
   for (const { path, name, handlers } of routes) {
     for (const [method, handler] of Object.entries(handlers)) app.on(method, path, serveRoute(deps, name, handler));
   }
-  app.notFound(async (context) => {
-    await serveUnrouted(deps, routes, context.env.exchange);
-    return RESPONSE_ALREADY_SENT;
-  });
+  app.notFound((context) => serveUnrouted(deps, routes, context.env.exchange));
   app.onError((cause, context) => {
     // Only a bug in what answers errors gets here; the connection cannot be trusted to be in step.
     deps.logger.error({ reason: cause.stack ?? cause.message }, "a request could not be answered");
@@ -93,13 +90,13 @@ function admitWrite({ writeLimit, clientAddressOf }: RouteDeps, exchange: HttpEx
 }
 
 /** 405 for a path that exists, else 404. */
-async function serveUnrouted(deps: RouterDeps, routes: readonly Route[], exchange: HttpExchange): Promise<void> {
+function serveUnrouted(deps: RouterDeps, routes: readonly Route[], exchange: HttpExchange): Promise<Response> {
   const path = pathOf(exchange.target);
   const route = routes.find((candidate) => {
     const at = candidate.path.indexOf(":");
     return at === -1 ? candidate.path === path : path.startsWith(candidate.path.slice(0, at));
   });
-  await serveExchange(deps, exchange, route?.name ?? "unknown", async ({ requestId }) => {
+  return serveExchange(deps, exchange, route?.name ?? "unknown", async ({ requestId }) => {
     if (route === undefined) throw new StoreError("object_not_found", "There is nothing under this path");
     const methods: string[] = Object.keys(route.handlers);
     if (methods.includes("GET")) methods.push("HEAD");

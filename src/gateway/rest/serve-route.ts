@@ -43,18 +43,16 @@ export type RestRoute = Handler<{ Bindings: HttpBindings }>;
 
 /** Makes a Hono handler. `route` is the pattern under which the request is counted. */
 export function serveRoute(deps: RouteDeps, route: string, handle: RestHandler): RestRoute {
-  return async (context: Context<{ Bindings: HttpBindings }>) => {
-    await serveExchange(deps, context.env.exchange, route, handle);
-    return RESPONSE_ALREADY_SENT;
-  };
+  return (context: Context<{ Bindings: HttpBindings }>) => serveExchange(deps, context.env.exchange, route, handle);
 }
 
+/** Resolves when the answer has been handed over, with the word for Hono that it was. */
 export async function serveExchange(
   deps: RouteDeps,
   exchange: HttpExchange,
   route: string,
   handle: RestHandler,
-): Promise<void> {
+): Promise<Response> {
   const requestId = requestIdOf(exchange, deps.nextRequestId);
   deps.metrics.begin();
   let failure: unknown = null;
@@ -66,6 +64,7 @@ export async function serveExchange(
   }
   record(deps, exchange, route, requestId, failure);
   if (failure instanceof AssertionError) deps.onBug(failure);
+  return RESPONSE_ALREADY_SENT;
 }
 
 /** What nginx notes for a client that went away; never sent. */

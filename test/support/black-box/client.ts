@@ -127,14 +127,18 @@ async function writeBody(
     return;
   }
   const bytes = Buffer.from(body as Buffer);
-  for (let at = 0, turn = 0; at < bytes.length; turn += 1) {
-    const end = at + (PIECE_BYTES[turn % PIECE_BYTES.length] as number);
-    // An early answer or a broken connection ends the wait as well: the server may refuse the rest.
-    if (!outgoing.write(bytes.subarray(at, end))) {
-      await Promise.race([new Promise((resolve) => outgoing.once("drain", resolve)), answered.catch(() => {})]);
+  // An early answer or a broken connection ends the wait for room, and with it the upload: the server may refuse the rest.
+  let over = false;
+  const end = answered.then(
+    () => (over = true),
+    () => (over = true),
+  );
+  for (let at = 0, turn = 0; at < bytes.length && !over; turn += 1) {
+    const pieceEnd = at + (PIECE_BYTES[turn % PIECE_BYTES.length] as number);
+    if (!outgoing.write(bytes.subarray(at, pieceEnd))) {
+      await Promise.race([new Promise((resolve) => outgoing.once("drain", resolve)), end]);
     }
-    if (outgoing.destroyed) return;
-    at = end;
+    at = pieceEnd;
   }
   outgoing.end();
 }

@@ -49,7 +49,7 @@ type Trip = { readonly strategy: string; readonly body: Buffer; readonly chunked
 async function roundTrip(served: GetServed, { strategy, body, chunked }: Trip): Promise<void> {
   const { client } = served();
   const context = `${strategy} ${body.length} ${chunked ? "chunked" : "declared"}`;
-  const path = pathOf(`sizes/${strategy}/${body.length}`);
+  const path = pathOf(`sizes/${strategy}/${body.length}/${chunked}`);
   const sha256 = createHash("sha256").update(body).digest("hex");
   const headers = { "content-type": "application/x-test" };
   const receipt = receiptOf(await client.send("PUT", `${path}?strategy=${strategy}`, { headers, body, chunked }));
@@ -59,7 +59,6 @@ async function roundTrip(served: GetServed, { strategy, body, chunked }: Trip): 
     expect(receipt.tolerance, context).toBeGreaterThanOrEqual(1);
     expect(receipt.blobsDurable, context).toBeGreaterThanOrEqual(receipt.strategy === "replication" ? 2 : 5);
     expect(receipt.nodes.length, context).toBe(new Set(receipt.nodes).size);
-    expect(receipt.nodeBytesWritten, context).toBeGreaterThan(0);
   }
 
   const read = await client.get(path);

@@ -42,26 +42,36 @@ export function pageChecks(served: GetServed, runtime: string): void {
 
     test("/metrics is what Prometheus reads, with the figures that were promised", async () => {
       const { client } = served();
+      receiptOf(await client.put("/objects/pages/measured?strategy=ec&consistency=all", Buffer.alloc(1_000_000, 3)));
       const answer = await client.get("/metrics");
       expect(answer.headers["content-type"]).toMatch(/^text\/plain/);
       const text = answer.body.toString();
-      const names = new Set([...text.matchAll(/^# TYPE (\S+) (\S+)$/gm)].map(([, name, type]) => `${type} ${name}`));
-      expect(
-        text.split("\n").every((line) => line === "" || /^(# (HELP|TYPE) |[a-z_][\w:]*(\{.*\})? \S+$)/.test(line)),
-      );
-      for (const [pattern, what] of [
-        [/^histogram kintsugi_http_request_duration/, "latency"],
-        [/^counter kintsugi_http_requests/, "requests"],
-        [/^counter kintsugi_.*bytes/, "bytes"],
-        [/^counter kintsugi_.*writes/, "writes by strategy"],
-        [/^gauge kintsugi_node_/, "node usage"],
-        [/storage_errors/, "storage errors"],
-        [/encode/, "encode time"],
-        [/hash/, "hash time"],
-        [/event_?loop|eventloop/, "event-loop lag"],
-      ] as const) {
-        expect([...names].some((name) => pattern.test(name)) || pattern.test(text), what).toBe(true);
+      const lines = text.split("\n");
+      expect(lines.filter((line) => !/^(|# (HELP|TYPE) .+|[a-z_][\w:]*(\{.*\})? [-+\w.]+)$/i.test(line))).toEqual([]);
+      for (const line of [
+        "# TYPE http_request_duration_seconds histogram",
+        "# TYPE http_body_bytes_total counter",
+        "# TYPE storage_errors counter",
+        "http_requests_in_flight 1",
+        'kintsugi_node_state{node="node-1",state="live"} 1',
+      ]) {
+        expect(lines, line).toContain(line);
       }
+      for (const series of [
+        'http_request_duration_seconds_count{method="PUT",route="/objects/:key",status="2xx"}',
+        'http_body_bytes_total{direction="in"}',
+        'kintsugi_object_writes_total{strategy="ec"}',
+        "kintsugi_node_bytes_written_total",
+        'kintsugi_node_live_bytes{node="node-6"}',
+        'kintsugi_coding_seconds_total{work="hash"}',
+        'kintsugi_coding_seconds_total{work="encode"}',
+      ]) {
+        const line = lines.find((candidate) => candidate.startsWith(`${series} `)) ?? "";
+        expect(Number(line.split(" ").at(-1) || Number.NaN), series).toBeGreaterThan(0);
+      }
+      expect(text).toMatch(/^kintsugi_intents_open \d+$/m);
+      expect(text).toMatch(/^kintsugi_in_flight_bytes \d+$/m);
+      expect(text).toMatch(/^nodejs_eventloop_lag_\w*seconds \S+$/m);
       expect(text).not.toContain("pages/counted");
     });
 

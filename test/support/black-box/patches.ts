@@ -112,7 +112,7 @@ export function patchChecks(served: GetServed): void {
       expect((await client.get(path)).body.toString()).toBe(DOCUMENT);
       receiptOf(await client.put("/objects/patches/binary?strategy=ec", Buffer.alloc(5_000, 7)));
       const onBytes = await client.patch("/objects/patches/binary", '{"a":1}');
-      expect([onBytes.status, problemOf(onBytes).code]).toEqual([400, "json_invalid"]);
+      expect([onBytes.status, problemOf(onBytes).code]).toEqual([400, "json_not_object"]);
     });
 
     test.each(["hot", "cold", "mixed"] as const)(

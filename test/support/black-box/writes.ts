@@ -1,16 +1,15 @@
-/** Conditional writes, digests and receipts, deletes, and what a refused write leaves: nothing. */
+/** Conditional writes, receipts and deletes. */
 import { createHash } from "node:crypto";
 import { describe, expect, test } from "vitest";
 import { noise } from "../store.ts";
-import { pathOf, problemOf, receiptOf } from "./client.ts";
-import { quiet, until, statsOf, type GetServed } from "./served.ts";
+import { problemOf, receiptOf } from "./client.ts";
+import type { GetServed } from "./served.ts";
 
 const RACERS = 16;
 
 export function writeChecks(served: GetServed): void {
   describe("writes", () => {
     conditionChecks(served);
-    digestChecks(served);
 
     test("a receipt tells what the write achieved", async () => {
       const { client } = served();
@@ -64,20 +63,6 @@ export function writeChecks(served: GetServed): void {
         expect((await client.get("/objects?prefix=writes/gone")).body.toString()).toContain('"objects":[]');
         expect((await client.patch("/objects/writes/gone", "{}")).status).toBe(404);
       }
-    });
-
-    test("replaced versions give their blobs back", async () => {
-      const { client } = served();
-      const before = await quiet(client);
-      for (let seed = 1; seed <= 4; seed += 1) {
-        receiptOf(await client.put("/objects/writes/replaced?strategy=ec", noise(80_000, seed)));
-      }
-      // Blobs of a replaced version stay a few seconds for readers that are about to begin.
-      const after = await until(
-        () => statsOf(client),
-        (stats) => stats.openIntents === 0 && stats.totals.blobCount <= before.totals.blobCount + 6,
-      );
-      expect(after.totals.blobCount).toBe(before.totals.blobCount + 6);
     });
   });
 }
@@ -134,64 +119,4 @@ function conditionChecks(served: GetServed): void {
     await Promise.all(Array.from({ length: 8 }, raise));
     expect((await client.get(path)).body.toString()).toBe("40");
   });
-}
-
-const DIGEST_BODIES = [
-  ["inline", 300],
-  ["replication", 9_000],
-  ["replication", 200_000],
-  ["ec", 5_000_000],
-] as const;
-
-function digestChecks(served: GetServed): void {
-  test.each(DIGEST_BODIES)("a wrong digest refuses the body whole: %s of %d bytes", async (strategy, size) => {
-    const { client } = served();
-    const body = noise(size, 41);
-    const path = pathOf(`writes/digest-${strategy}-${size}`);
-    const target = `${path}?strategy=${strategy}`;
-    const wrong = digestHeaders(noise(size, 42));
-    for (const [name, value] of Object.entries(wrong)) {
-      for (const chunked of [false, true]) {
-        const answer = await client.send("PUT", target, { body, chunked, headers: { [name]: value } });
-        expect([answer.status, problemOf(answer).code], name).toEqual([400, "digest_mismatch"]);
-        expect((await client.get(path)).status, name).toBe(404);
-      }
-    }
-    const before = await quiet(client);
-    for (const [name, value] of Object.entries(digestHeaders(body))) {
-      expect((await client.put(target, body, { [name]: value })).status, name).toBeLessThan(202);
-    }
-    for (const [name, value] of Object.entries(wrong)) {
-      expect((await client.put(target, body, { [name]: value })).status, `${name}, over another`).toBe(400);
-    }
-    expect((await client.get(path)).body.equals(body)).toBe(true);
-    await until(
-      () => statsOf(client),
-      ({ totals }) => totals.blobCount <= before.totals.blobCount + (strategy === "ec" ? 6 : 3),
-    );
-  });
-
-  test("digest headers that are none are refused before the body counts", async () => {
-    const { client } = served();
-    for (const headers of [
-      { "x-kintsugi-sha256": "abc" },
-      { "content-md5": "abc" },
-      { "content-digest": "sha-256=:abc:" },
-      { "x-kintsugi-sha256": "0".repeat(64), "repr-digest": digestHeaders(Buffer.from("x"))["repr-digest"] as string },
-    ] as Record<string, string>[]) {
-      const answer = await client.put("/objects/writes/no-digest", "x", headers);
-      expect([answer.status, problemOf(answer).code], JSON.stringify(headers)).toEqual([400, "header_invalid"]);
-    }
-    expect((await client.get("/objects/writes/no-digest")).status).toBe(404);
-  });
-}
-
-function digestHeaders(body: Buffer): Record<string, string> {
-  const sha256 = createHash("sha256").update(body).digest();
-  return {
-    "x-kintsugi-sha256": sha256.toString("hex"),
-    "content-digest": `sha-256=:${sha256.toString("base64")}:`,
-    "repr-digest": `sha-256=:${sha256.toString("base64")}:`,
-    "content-md5": createHash("md5").update(body).digest("base64"),
-  };
 }

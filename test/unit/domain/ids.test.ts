@@ -27,7 +27,19 @@ describe("parseBucketName()", () => {
 
 describe("parseObjectKey()", () => {
   it("takes any Unicode text of up to 1,024 bytes as it is", () => {
-    const keys = ["a", "/a//b/", "../x", "%2e%2e", "a\nb", "😀", "e\u0301", "\u00e9", " ", "k".repeat(1_024), "ж".repeat(512)];
+    const keys = [
+      "a",
+      "/a//b/",
+      "../x",
+      "%2e%2e",
+      "a\nb",
+      "😀",
+      "e\u0301",
+      "\u00e9",
+      " ",
+      "k".repeat(1_024),
+      "ж".repeat(512),
+    ];
     for (const key of keys) expect(parseObjectKey(key)).toBe(key);
   });
 
@@ -66,8 +78,21 @@ describe("parseBlobId()", () => {
   });
 
   it("answers null for anything else", () => {
-    const others = ["", "x", `${txid}.body`, `${txid}.warm.0`, `${txid}.body.-1`, `${txid}.body.1000`, `${txid}.body.0.1`];
-    others.push(`${txid.toLowerCase()}.body.0`, `${txid.slice(1)}.body.0`, `I${txid.slice(1)}.body.0`, `../${txid}.body.0`);
+    const others = [
+      "",
+      "x",
+      `${txid}.body`,
+      `${txid}.warm.0`,
+      `${txid}.body.-1`,
+      `${txid}.body.1000`,
+      `${txid}.body.0.1`,
+    ];
+    others.push(
+      `${txid.toLowerCase()}.body.0`,
+      `${txid.slice(1)}.body.0`,
+      `I${txid.slice(1)}.body.0`,
+      `../${txid}.body.0`,
+    );
     for (const text of others) expect(parseBlobId(text), text).toBeNull();
   });
 });

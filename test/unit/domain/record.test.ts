@@ -15,7 +15,8 @@ function copies(part: BlobSet["part"], ...nodes: (NodeName | null)[]): BlobSet {
 
 function hybrid(hot: BlobSet | null, cold: BlobSet) {
   const layout = { memberCount: 0, closeAt: 1, fields: [], absent: [], addressable: true };
-  const hotPart = hot === null ? { kind: "inline" as const, bytes: Buffer.of(1) } : { kind: "blobs" as const, blobs: hot };
+  const hotPart =
+    hot === null ? { kind: "inline" as const, bytes: Buffer.of(1) } : { kind: "blobs" as const, blobs: hot };
   return { strategy: "field_hybrid", hot: hotPart, cold, coldSha256: "", layout } as const;
 }
 

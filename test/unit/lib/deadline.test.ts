@@ -30,7 +30,9 @@ describe("withDeadline()", () => {
     const clock = new ManualClock();
     const outcome: string[] = [];
     const never = new Promise<never>(() => {});
-    void withDeadline(clock, deadlineIn(clock, 10), never, expired).catch((cause: Error) => outcome.push(cause.message));
+    void withDeadline(clock, deadlineIn(clock, 10), never, expired).catch((cause: Error) =>
+      outcome.push(cause.message),
+    );
     clock.advance(9);
     await settle();
     expect(outcome).toEqual([]);

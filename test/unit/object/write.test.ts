@@ -55,7 +55,13 @@ describe("finishWrite()", () => {
     it(`makes the intent durable before any blob of ${name} is sealed, and a quorum before it commits`, async () => {
       const { events, note } = journal();
       const store = openMemoryStore({
-        wal: (real) => ({ append: (intent, deadline) => note("intent", settle().then(() => real.append(intent, deadline))) }),
+        wal: (real) => ({
+          append: (intent, deadline) =>
+            note(
+              "intent",
+              settle().then(() => real.append(intent, deadline)),
+            ),
+        }),
         node: (real) => sealing(real, (work) => note("seal", settle().then(work))),
         metadata: (real) => ({ commit: (change, deadline) => note("commit", real.commit(change, deadline)) }),
       });
@@ -90,7 +96,9 @@ describe("finishWrite()", () => {
     for (const taken of [true, false]) {
       const outcome = taken ? "was taken" : "was not taken";
       it(`leaves the blobs of ${name} to recovery when the commit ${outcome} and nobody said so`, async () => {
-        const store = openMemoryStore({ metadata: (real) => ({ commit: (change) => loseAnswer(real, change, taken) }) });
+        const store = openMemoryStore({
+          metadata: (real) => ({ commit: (change) => loseAnswer(real, change, taken) }),
+        });
         await expect(putObject(store.deps, putRequest("k", bytes, { strategy }))).rejects.toMatchObject({
           code: "metadata_unavailable",
         });
@@ -107,7 +115,9 @@ describe("finishWrite()", () => {
 
     it(`removes the blobs of ${name} and settles when the intent cannot be made durable`, async () => {
       const store = openMemoryStore({
-        wal: () => ({ append: () => Promise.reject(new StoreError("wal_unavailable", "No quorum", { retriable: true })) }),
+        wal: () => ({
+          append: () => Promise.reject(new StoreError("wal_unavailable", "No quorum", { retriable: true })),
+        }),
       });
       await expect(putObject(store.deps, putRequest("k", bytes, { strategy }))).rejects.toMatchObject({
         code: "wal_unavailable",
@@ -126,7 +136,11 @@ describe("finishWrite()", () => {
           // Another creator is faster by one step, once.
           if (race) {
             race = false;
-            const record = { ...change.record, etag: "faster", manifest: { strategy: "inline" as const, bytes: noise(3) } };
+            const record = {
+              ...change.record,
+              etag: "faster",
+              manifest: { strategy: "inline" as const, bytes: noise(3) },
+            };
             await real.commit({ record, ifRevision: REVISION_NONE }, deadline);
           }
           return await real.commit(change, deadline);
