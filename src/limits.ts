@@ -12,8 +12,9 @@ export const LIMITS = Object.freeze({
   contentTypeBytesMax: 1 * KIB,
   dataShardsMax: 16,
   parityShardsMax: 8,
-  /** LMDB takes whole pages plus 16 bytes per value. */
+  /** A large value takes whole pages of LMDB, the first of which begins with a header. */
   pageBytes: 4 * KIB,
+  pageHeaderBytes: 24,
   cellBytesMax: 1 * MIB,
   /** Data bytes of one stripe, so that wide codes do not multiply memory. */
   stripeDataBytesMax: 4 * MIB,

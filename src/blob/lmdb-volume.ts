@@ -27,7 +27,7 @@ export type VolumeHooks = {
 
 const DATA_FILE = "data.mdb";
 const READERS_MAX = 512;
-const PAGE_HEADER_BYTES = 24;
+
 /** What a transaction may dirty beside its values: the path to the leaf, the free list, the counters. */
 const BATCH_SPARE_PAGES = 8;
 /** Up to here a volume is filled; the rest is for deletes, which need pages of their own, and for what is in flight. */
@@ -99,7 +99,7 @@ function openDatabase(path: string, boundBytes: number): RootDatabase<Buffer, Bu
 
 /** Pages that a value may need, generously. */
 function pagesOf(valueBytes: number): number {
-  return Math.ceil((valueBytes + PAGE_HEADER_BYTES) / LIMITS.pageBytes) + 1;
+  return Math.ceil((valueBytes + LIMITS.pageHeaderBytes) / LIMITS.pageBytes) + 1;
 }
 
 export class LmdbVolume {

@@ -33,7 +33,7 @@ export function dataShards(redundancy: Redundancy): number {
 export function fullCellBytes(redundancy: Redundancy): number {
   const share = Math.floor(LIMITS.stripeDataBytesMax / dataShards(redundancy));
   const pages = Math.floor(Math.min(LIMITS.cellBytesMax, share) / LIMITS.pageBytes);
-  return floorTo(pages * LIMITS.pageBytes - 16, CELL_STEP_LARGE);
+  return floorTo(pages * LIMITS.pageBytes - LIMITS.pageHeaderBytes, CELL_STEP_LARGE);
 }
 
 export function stripeCount(sizeBytes: number, redundancy: Redundancy, cellBytes: number): number {

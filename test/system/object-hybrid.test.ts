@@ -140,7 +140,9 @@ describe("patchObject()", () => {
     await using store = await openTestStore();
     await store.put("doc", telemetry());
     const names = ["status_code", "view_count", "like_count", "user_id", "is_active", "firmware_version"];
-    await Promise.all(names.flatMap((name) => Array.from({ length: 20 }, (_, i) => store.patch("doc", `{"${name}": ${i}}`))));
+    await Promise.all(
+      names.flatMap((name) => Array.from({ length: 20 }, (_, i) => store.patch("doc", `{"${name}": ${i}}`))),
+    );
     await Promise.all([store.patch("doc", '{"cold_one": 1}'), store.patch("doc", '{"battery_level": 3}')]);
     const parsed = JSON.parse((await store.get("doc"))?.toString() ?? "") as Record<string, unknown>;
     for (const name of names) expect(parsed[name], name).toBe(19);
@@ -170,7 +172,11 @@ describe("patchObject()", () => {
     expect(receipt.nodeBytesWritten).toBeGreaterThan(60_000);
     await store.patch("doc", '{"battery_level": 1}');
     const parsed = JSON.parse((await store.get("doc"))?.toString() ?? "") as Record<string, unknown>;
-    expect(parsed).toMatchObject({ device_id: "a".repeat(10_000), firmware_version: "b".repeat(10_000), battery_level: 1 });
+    expect(parsed).toMatchObject({
+      device_id: "a".repeat(10_000),
+      firmware_version: "b".repeat(10_000),
+      battery_level: 1,
+    });
     await store.reopen();
     expect(await store.orphans()).toEqual([]);
   });

@@ -22,7 +22,23 @@ describe("putObject() and getObject()", () => {
   });
   afterAll(async () => await store[Symbol.asyncDispose]());
 
-  const sizes = [0, 1, 63, 512, 513, 4_096, 65_535, 65_536, 65_537, 262_145, cell, stripe - 1, stripe, stripe + 1, 3 * stripe + 17];
+  const sizes = [
+    0,
+    1,
+    63,
+    512,
+    513,
+    4_096,
+    65_535,
+    65_536,
+    65_537,
+    262_145,
+    cell,
+    stripe - 1,
+    stripe,
+    stripe + 1,
+    3 * stripe + 17,
+  ];
   for (const strategy of ["auto", "replication", "ec"] as const satisfies StrategyChoice[]) {
     it(`give back the same bytes for every size with ${strategy}`, async () => {
       for (const size of sizes) {
@@ -79,13 +95,20 @@ describe("putObject() and getObject()", () => {
     }
     const suffix = await getObject(store.store.deps, { ...getRequest("ranged"), range: { suffixBytes: 100 } });
     expect((await bytesOf(suffix)).equals(bytes.subarray(-100))).toBe(true);
-    const outside = getObject(store.store.deps, { ...getRequest("ranged"), range: { first: bytes.length, last: null } });
+    const outside = getObject(store.store.deps, {
+      ...getRequest("ranged"),
+      range: { first: bytes.length, last: null },
+    });
     await expect(outside).rejects.toMatchObject({ code: "range_invalid" });
   });
 
   it("refuse a body with another digest than announced and leave nothing", async () => {
     const before = await store.blobsOnNodes();
-    for (const [strategy, size] of [["inline", 10], ["replication", 1_000], ["ec", 2 * stripe]] as const) {
+    for (const [strategy, size] of [
+      ["inline", 10],
+      ["replication", 1_000],
+      ["ec", 2 * stripe],
+    ] as const) {
       const put = store.put("wrong-digest", noise(size), { strategy, expectedSha256: "0".repeat(64) });
       await expect(put).rejects.toMatchObject({ code: "digest_mismatch" });
     }
