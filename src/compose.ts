@@ -93,7 +93,7 @@ export async function openEmbeddedStore(config: Config, system: System): Promise
     const deps = createObjectDeps(config, system, { metadata, wal, membership, nodes, coder, registry });
     // The lock on the data directory proves that whoever wrote the intents found now is gone.
     const recoverDeps = { ...deps, waitMs: config.timeouts.nodeMs };
-    const recovered = await recoverIntents(recoverDeps, { writerDead: true });
+    const recovered = await recoverIntents(recoverDeps, { writerDead: true, ageMsMin: Number.NEGATIVE_INFINITY });
     open.use(startRecovery(recoverDeps));
     open.defer(() => deps.releaser.close());
     const parts = open.move();

@@ -1,4 +1,5 @@
 import type { Config } from "../config.ts";
+import { isStoreError } from "../domain/errors.ts";
 import { configOf, type ConfigOptions } from "./config-commands.ts";
 import { CliError, EXIT } from "./exit.ts";
 import { writeLine, type CliIo } from "./io.ts";
@@ -55,6 +56,10 @@ function isLoopback(host: string): boolean {
 }
 
 function explainStart(cause: unknown, config: Config): unknown {
+  // A supervisor must not start such a store again and again: only a person can restore the file.
+  if (isStoreError(cause, "storage_error") && cause.details["reason"] === "damaged") {
+    return new CliError(EXIT.damaged, cause.code, cause.message);
+  }
   const code = cause instanceof Error && "code" in cause ? cause.code : null;
   const place = `${config.host}:${config.port}`;
   if (code === "EADDRINUSE") {

@@ -1,5 +1,6 @@
 import type { BlobStore } from "../blob/blob-store.ts";
 import { decodeDescriptor } from "../domain/blob.ts";
+import { isStoreError } from "../domain/errors.ts";
 import type { BlobId, NodeName, VersionId } from "../domain/ids.ts";
 import { REVISION_NONE, blobIdOf } from "../domain/ids.ts";
 import type { Intent } from "../domain/intent.ts";
@@ -8,6 +9,8 @@ import type { ObjectRecord, StoredRecord } from "../domain/record.ts";
 import { withFence } from "../domain/record.ts";
 import type { ActiveWrites } from "../object/active-writes.ts";
 import type { ObjectMetrics } from "../object/metrics.ts";
+import type { ReadPins } from "../object/read-pins.ts";
+import { blobSetName } from "../object/read-pins.ts";
 import { deleteBlobs } from "../object/release.ts";
 import type { Clock } from "../lib/clock.ts";
 import { deadlineIn } from "../lib/deadline.ts";
@@ -24,7 +27,15 @@ export type RecoverDeps = {
   readonly nodes: ReadonlyMap<NodeName, BlobStore>;
   readonly metrics: ObjectMetrics;
   readonly active: ActiveWrites;
+  readonly pins: ReadPins;
   readonly waitMs: number;
+};
+
+export type RecoverOptions = {
+  /** No process but this one can still commit what it finds. */
+  readonly writerDead: boolean;
+  /** Younger intents are left alone: readers may still be about to begin on what their writes replaced. */
+  readonly ageMsMin: number;
 };
 
 export type RecoverSummary = {
@@ -36,22 +47,31 @@ export type RecoverSummary = {
 
 const PAGE_INTENTS = 256;
 
-/**
- * Settles the intents of writes that ended without saying so. Idempotent: a crash in between repeats harmlessly.
- * `writerDead` states that no process but this one can still commit what it finds.
- */
-export async function recoverIntents(deps: RecoverDeps, options: { writerDead: boolean }): Promise<RecoverSummary> {
+/** Settles the intents of writes that ended without saying so. Idempotent: a crash in between repeats harmlessly. */
+export async function recoverIntents(deps: RecoverDeps, options: RecoverOptions): Promise<RecoverSummary> {
+  const startedBeforeMs = deps.clock.wallMs() - options.ageMsMin;
   const counts = { finished: 0, resurrected: 0, rolledBack: 0, left: 0 };
   for (let after = 0; ;) {
     const page = await deps.wal.readOpen(after, PAGE_INTENTS, deadline(deps));
     if (page.length === 0) return counts;
     for (const { sequence, intent } of page) {
       after = sequence;
-      if (deps.active.has(intent.txid)) continue;
-      const outcome = await recoverIntent(deps, intent, options.writerDead);
+      if (deps.active.has(intent.txid) || intent.startedAtMs > startedBeforeMs) continue;
+      const outcome = await recoverOrLeave(deps, intent, options.writerDead);
       counts[outcome] += 1;
       deps.metrics.recovered.inc({ outcome });
     }
+  }
+}
+
+/** What cannot be settled now, for whatever operating failure, holds up no other intent. */
+async function recoverOrLeave(deps: RecoverDeps, intent: Intent, writerDead: boolean): Promise<keyof RecoverSummary> {
+  try {
+    return await recoverIntent(deps, intent, writerDead);
+  } catch (cause) {
+    if (!isStoreError(cause)) throw cause;
+    deps.logger.warn({ txid: intent.txid, code: cause.code }, "an open intent could not be settled yet");
+    return "left";
   }
 }
 
@@ -62,6 +82,7 @@ async function recoverIntent(deps: RecoverDeps, intent: Intent, writerDead: bool
   if (!complete) return "left";
   const stored = await deps.metadata.get(bucket, key, deadline(deps));
   const plan = planRecovery({ intent, stored, found, strays, draft, writerDead });
+  if (plan.remove.some((blob) => deps.pins.isPinned(blobSetName(blob.id)))) return "left";
   if (plan.action === "resurrect") {
     const change = { record: plan.record, ifRevision: stored?.revision ?? REVISION_NONE };
     const result = await deps.metadata.commit(change, deadline(deps));

@@ -14,7 +14,7 @@ export function startRecovery(deps: RecoverDeps): AsyncDisposable {
 
   function run(): void {
     // Every writer of an embedded store lives in this process, and those at work are left alone.
-    round = recoverIntents(deps, { writerDead: true })
+    round = recoverIntents(deps, { writerDead: true, ageMsMin: INTERVAL_MS })
       .catch((cause: unknown) => deps.logger.warn({ cause: String(cause) }, "a round of recovery failed"))
       .finally(() => {
         if (!stopped) timer = deps.clock.startTimer(INTERVAL_MS, run);

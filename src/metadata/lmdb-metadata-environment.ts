@@ -11,6 +11,6 @@ export async function openMetadataEnvironment(options: LmdbEnvironmentOptions): 
     return await openLmdbEnvironment(options);
   } catch (cause) {
     if (!(cause instanceof LmdbFailure)) throw cause;
-    throw new StoreError("storage_error", cause.message, { cause });
+    throw new StoreError("storage_error", cause.message, { cause, details: { reason: cause.reason } });
   }
 }

@@ -17,11 +17,20 @@ export async function draftHotPart(hot: Uint8Array, openWriter: () => BlobSetWri
   }
   const writer = openWriter();
   if (hot.length <= LIMITS.packedBlobBytesMax) holdCopies(writer, hot);
-  else await streamCopies(writer, hot);
+  else await streamOrAbort(writer, hot);
   return {
     writers: [{ writer, sizeBytes: hot.length }],
     partOf: (durable) => ({ kind: "blobs", blobs: durable?.get(writer) ?? writer.plannedSet(hot.length) }),
   };
+}
+
+async function streamOrAbort(writer: BlobSetWriter, hot: Uint8Array): Promise<void> {
+  try {
+    await streamCopies(writer, hot);
+  } catch (cause) {
+    await writer.abort();
+    throw cause;
+  }
 }
 
 /** Entity tag of a split document: over both parts and how they interleave, so that no full read is needed. */

@@ -1,3 +1,4 @@
+import type { BlobId } from "../domain/ids.ts";
 import type { BlobSet } from "../domain/manifest.ts";
 
 /** Counts the readers of each blob set, so that nothing is freed under a download that still streams from it. */
@@ -15,6 +16,10 @@ export class ReadPins {
       held = false;
       for (const name of names) this.#unpin(name);
     };
+  }
+
+  isPinned(name: string): boolean {
+    return this.#counts.has(name);
   }
 
   /** Resolves when nobody reads the blobs of the named set (`<txid>.<part>`). */
@@ -35,6 +40,11 @@ export class ReadPins {
     for (const wake of this.#waiting.get(name) ?? []) wake();
     this.#waiting.delete(name);
   }
+}
+
+/** The set that a blob belongs to: its id without the index. */
+export function blobSetName(id: BlobId): string {
+  return id.slice(0, id.lastIndexOf("."));
 }
 
 function nameOf(set: BlobSet): string {

@@ -1,6 +1,5 @@
 import type { BlobStore } from "../blob/blob-store.ts";
 import type { NodeName, Txid } from "../domain/ids.ts";
-import { parseBlobId } from "../domain/ids.ts";
 import type { PlacedBlob } from "../domain/manifest.ts";
 import type { Clock, Timer } from "../lib/clock.ts";
 import { deadlineIn } from "../lib/deadline.ts";
@@ -8,6 +7,7 @@ import type { Logger } from "../lib/logger.ts";
 import type { Wal } from "../wal/wal.ts";
 import type { ActiveWrites } from "./active-writes.ts";
 import type { ReadPins } from "./read-pins.ts";
+import { blobSetName } from "./read-pins.ts";
 
 export type ReleaserDeps = {
   readonly clock: Clock;
@@ -21,7 +21,10 @@ export type ReleaserDeps = {
   readonly nodeMs: number;
 };
 
-type Job = { readonly txid: Txid; readonly blobs: readonly PlacedBlob[]; readonly timer: Timer };
+type Job = { readonly txid: Txid; readonly blobs: readonly PlacedBlob[]; readonly dueMs: number };
+
+/** Jobs that fall due within this time of each other are done together: one request per node for all of them. */
+const ROUND_MS = 250;
 
 /**
  * Ends writes after their commit. The intent of a write that replaced blobs stays open until those are gone, so a
@@ -29,64 +32,90 @@ type Job = { readonly txid: Txid; readonly blobs: readonly PlacedBlob[]; readonl
  */
 export class Releaser {
   readonly #deps: ReleaserDeps;
-  readonly #jobs = new Set<Job>();
+  /** In the order in which they fall due. */
+  #waiting: Job[] = [];
+  #timer: Timer | null = null;
+  readonly #underWay = new Set<Promise<void>>();
 
   constructor(deps: ReleaserDeps) {
     this.#deps = deps;
   }
 
+  /** Writes whose replaced blobs are still there. */
   get pending(): number {
-    return this.#jobs.size;
+    return this.#waiting.length + this.#underWay.size;
   }
 
   /** Frees `blobs` a while later, then settles the intent. With no blobs it is settled at once. */
   schedule(txid: Txid, blobs: readonly PlacedBlob[]): void {
     if (blobs.length === 0) {
-      void this.settle(txid);
+      void this.settle([txid]);
       return;
     }
-    const timer = this.#deps.clock.startTimer(this.#deps.releaseDelayMs, () => void this.#run(job));
-    const job: Job = { txid, blobs, timer };
-    this.#jobs.add(job);
+    const { clock, releaseDelayMs } = this.#deps;
+    this.#waiting.push({ txid, blobs, dueMs: clock.monotonicMs() + releaseDelayMs });
+    this.#timer ??= clock.startTimer(releaseDelayMs, () => this.#runRound());
   }
 
-  /** Settles what is due and leaves the rest to recovery at the next start: its intents are still open. */
-  async close(): Promise<void> {
-    const jobs = [...this.#jobs];
-    for (const job of jobs) job.timer.cancel();
-    // Readers are gone by now: the doors close before the releaser does.
-    await Promise.all(jobs.map((job) => this.#free(job)));
-  }
-
-  async #run(job: Job): Promise<void> {
-    const names = new Set(
-      job.blobs.map((blob) => {
-        const parsed = parseBlobId(blob.id);
-        return `${parsed?.txid}.${parsed?.part}`;
-      }),
-    );
-    for (const name of names) await this.#deps.pins.whenFree(name);
-    await this.#free(job);
-  }
-
-  async #free(job: Job): Promise<void> {
-    if (!this.#jobs.delete(job)) return;
-    const freed = await deleteBlobs(this.#deps, job.blobs);
-    if (freed) return await this.settle(job.txid);
-    this.#deps.active.end(job.txid);
-    this.#deps.logger.warn({ txid: job.txid }, "replaced blobs could not be freed; recovery will try again");
-  }
-
-  /** Closes the intent; the write is no longer under way. */
-  async settle(txid: Txid): Promise<void> {
+  /** Closes the intents; the writes are no longer under way. */
+  async settle(txids: readonly Txid[]): Promise<void> {
     try {
-      await this.#deps.wal.settle([txid], deadlineIn(this.#deps.clock, this.#deps.nodeMs));
+      await this.#deps.wal.settle(txids, deadlineIn(this.#deps.clock, this.#deps.nodeMs));
     } catch (cause) {
-      // Recovery finds the intent open, sees that its work is done, and settles it then.
-      this.#deps.logger.warn({ txid, cause: String(cause) }, "an intent could not be settled");
+      // Recovery finds the intents open, sees that their work is done, and settles them then.
+      this.#deps.logger.warn({ count: txids.length, cause: String(cause) }, "intents could not be settled");
     } finally {
-      this.#deps.active.end(txid);
+      for (const txid of txids) this.#deps.active.end(txid);
     }
+  }
+
+  /** Frees what waits without further delay: the doors are closed, so nobody reads it any more. */
+  async close(): Promise<void> {
+    this.#timer?.cancel();
+    this.#timer = null;
+    const jobs = this.#waiting.splice(0);
+    if (jobs.length > 0) this.#begin(jobs);
+    await Promise.all(this.#underWay);
+  }
+
+  #runRound(): void {
+    const now = this.#deps.clock.monotonicMs();
+    const due = this.#waiting.filter((job) => job.dueMs <= now);
+    this.#waiting = this.#waiting.slice(due.length);
+    const next = this.#waiting[0];
+    this.#timer =
+      next === undefined
+        ? null
+        : this.#deps.clock.startTimer(Math.max(ROUND_MS, next.dueMs - now), () => this.#runRound());
+    const pinned = due.filter((job) => this.#setsOf(job).some((name) => this.#deps.pins.isPinned(name)));
+    for (const job of pinned) void this.#waitForReaders(job);
+    const free = due.filter((job) => !pinned.includes(job));
+    if (free.length > 0) this.#begin(free);
+  }
+
+  async #waitForReaders(job: Job): Promise<void> {
+    for (const name of this.#setsOf(job)) await this.#deps.pins.whenFree(name);
+    this.#begin([job]);
+  }
+
+  #begin(jobs: readonly Job[]): void {
+    const work = this.#free(jobs).finally(() => this.#underWay.delete(work));
+    this.#underWay.add(work);
+  }
+
+  async #free(jobs: readonly Job[]): Promise<void> {
+    const txids = jobs.map((job) => job.txid);
+    const freed = await deleteBlobs(
+      this.#deps,
+      jobs.flatMap((job) => job.blobs),
+    );
+    if (freed) return await this.settle(txids);
+    for (const txid of txids) this.#deps.active.end(txid);
+    this.#deps.logger.warn({ count: txids.length }, "replaced blobs could not be freed; recovery will try again");
+  }
+
+  #setsOf(job: Job): string[] {
+    return [...new Set(job.blobs.map((blob) => blobSetName(blob.id)))];
   }
 }
 

@@ -217,7 +217,7 @@ async function endCommitted(
 
 async function rollBack(deps: ObjectDeps, write: Write, content: Content): Promise<void> {
   const removed = await Promise.all(content.writers.map(({ writer }) => writer.abort().catch(() => false)));
-  if (removed.every(Boolean)) await deps.releaser.settle(write.txid);
+  if (removed.every(Boolean)) await deps.releaser.settle([write.txid]);
   deps.active.end(write.txid);
 }
 

@@ -5,25 +5,31 @@ import type { Logger } from "../lib/logger.ts";
 /** The process's logger, on stderr: JSON lines, or lines for people, which `auto` chooses on a terminal. Request bodies and headers are never handed to it. */
 export function createPinoLogger(options: { level: string; format: "auto" | "text" | "json" }): Logger {
   const json = options.format === "json" || (options.format === "auto" && !process.stderr.isTTY);
-  const instance = json
-    ? pino({ level: options.level, base: null }, pino.destination(BUFFERED_STDERR))
-    : pino(
-        { level: options.level, base: null },
-        { write: (line: string) => void process.stderr.write(readable(line)) },
-      );
-  return wrap(instance);
+  if (json) {
+    const destination = pino.destination(BUFFERED_STDERR);
+    const flush = () => destination.flushSync();
+    // The last lines of a process are those that say why it ended.
+    process.on("exit", flush);
+    return wrap(pino({ level: options.level, base: null }, destination), flush);
+  }
+  const write = (line: string) => void process.stderr.write(readable(line));
+  return wrap(pino({ level: options.level, base: null }, { write }), () => {});
 }
 
-/** One system call per request would be the dearest part of a small one. What a killed process loses is half a second of lines. */
+/** One system call per request would be the dearest part of a small one. What a killed process loses is half a second of lines, and no error. */
 const BUFFERED_STDERR = { dest: 2, sync: true, minLength: 8_192, periodicFlush: 500 };
 
-function wrap(instance: PinoInstance): Logger {
+/** An error is out at once: what comes after it may be a process that aborts. */
+function wrap(instance: PinoInstance, flush: () => void): Logger {
   return {
     debug: (fields, message) => instance.debug(fields, message),
     info: (fields, message) => instance.info(fields, message),
     warn: (fields, message) => instance.warn(fields, message),
-    error: (fields, message) => instance.error(fields, message),
-    child: (fields) => wrap(instance.child(fields)),
+    error(fields, message) {
+      instance.error(fields, message);
+      flush();
+    },
+    child: (fields) => wrap(instance.child(fields), flush),
   };
 }
 

@@ -40,6 +40,11 @@ export class RequestBody implements AsyncIterableIterator<Uint8Array> {
     return !this.#complete;
   }
 
+  /** True while the client waits for a word before it sends. */
+  get expectsContinue(): boolean {
+    return this.#expectsContinue;
+  }
+
   /** False for a client that waits for permission to send: it is told the outcome instead. */
   get canSkip(): boolean {
     return !this.#expectsContinue && this.#failure === null;

@@ -23,7 +23,7 @@ export type ExchangeContext = {
 export type RequestManner = {
   /** The client waits for a word before it sends the body. */
   readonly expectsContinue: boolean;
-  readonly queued: boolean;
+  readonly queued: number;
 };
 
 /** A client that does not take its answer is written to in small pieces: then a stall is a stall and not a slow line. */
@@ -45,8 +45,10 @@ export class HttpExchange {
   readonly target: string;
   readonly method: string;
   readonly startedMs: number;
-  /** True when an earlier request of the connection was still being answered as this one came. */
-  readonly queued: boolean;
+  /** How many earlier requests of the connection were still to be answered when this one came. */
+  readonly queued: number;
+  /** Settles when the request has been dealt with. */
+  handled: Promise<unknown> = DONE;
   readonly #context: ExchangeContext;
   /** 0 until an answer was begun. */
   status = 0;
@@ -69,6 +71,11 @@ export class HttpExchange {
     this.method = incoming.method ?? "";
     this.startedMs = context.clock.monotonicMs();
     this.body = new RequestBody(incoming, outgoing, context.progress, how.expectsContinue);
+  }
+
+  /** True when the whole answer has been handed over, or none will be. */
+  get answered(): boolean {
+    return this.#ended || this.broken;
   }
 
   get headSent(): boolean {

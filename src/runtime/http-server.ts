@@ -54,6 +54,8 @@ export type HttpServer = {
 const HEADERS_CHECK_MS = 1_000;
 const DRAIN_CHECK_MS = 20;
 const RAW_LINGER_MS = 1_000;
+/** Requests that may wait on a connection behind the one being answered. */
+const PIPELINED_MAX = 256;
 
 /** @throws {Error} of the system when the address cannot be listened on */
 export async function startHttpServer(parts: HttpServerParts, settings: HttpServerSettings): Promise<HttpServer> {
@@ -106,33 +108,41 @@ function createAcceptor(parts: HttpServerParts, context: ExchangeContext) {
     // The globals of the process are not this server's to replace; bodies are drained by the exchange.
     { hostname: "localhost", overrideGlobalObjects: false, autoCleanupIncoming: false },
   );
-  return (incoming: IncomingMessage, outgoing: ServerResponse, expectsContinue: boolean): void => {
-    const previous = exchangeOfSocket.get(incoming.socket);
-    // Behind a request whose framing could not be trusted comes nothing that could be.
-    if (previous !== undefined && !previous.keepAlive) return;
-    const fault = findRequestFault(incoming);
-    const queued = previous !== undefined && !previous.finished;
-    const exchange = new HttpExchange(context, incoming, outgoing, { expectsContinue, queued });
-    exchangeOfSocket.set(incoming.socket, exchange);
+  const handle = (exchange: HttpExchange): Promise<unknown> => {
+    const { incoming } = exchange;
+    const fault = findFault(exchange);
     if (fault !== null) {
       exchange.keepAlive = false;
-      return void refuse(exchange, new StoreError("request_malformed", fault));
-    }
-    if (incoming.headers.expect !== undefined && !expectsContinue) {
-      const unknown = "The only expectation this server can meet is 100-continue";
-      return void refuse(exchange, new StoreError("request_malformed", unknown));
+      return refuse(exchange, new StoreError("request_malformed", fault));
     }
     if (context.closing()) {
-      return void refuse(
-        exchange,
-        new StoreError("shutting_down", "The server is shutting down: try another or later"),
-      );
+      return refuse(exchange, new StoreError("shutting_down", "The server is shutting down: try another or later"));
     }
     accepted = exchange;
     // It would be parsed as a URL, normalised and thrown away: the application has the raw target.
     incoming.url = "/";
-    void listener(incoming, outgoing);
+    return listener(incoming, exchange.outgoing);
   };
+  return (incoming: IncomingMessage, outgoing: ServerResponse, expectsContinue: boolean): void => {
+    const { socket } = incoming;
+    const previous = exchangeOfSocket.get(socket);
+    const waits = previous !== undefined && !previous.answered;
+    const queued = waits ? previous.queued + 1 : 0;
+    if (queued > PIPELINED_MAX) return void socket.destroy();
+    const exchange = new HttpExchange(context, incoming, outgoing, { expectsContinue, queued });
+    exchangeOfSocket.set(socket, exchange);
+    // A pipelined request may depend on the one before, and the parsers hand both over at once.
+    if (waits) exchange.handled = previous.handled.then(() => (previous.keepAlive ? handle(exchange) : undefined));
+    // Behind a request whose framing could not be trusted comes nothing that could be.
+    else if (previous === undefined || previous.keepAlive) exchange.handled = handle(exchange);
+    else exchange.keepAlive = false;
+  };
+}
+
+function findFault({ incoming, body }: HttpExchange): string | null {
+  const fault = findRequestFault(incoming);
+  if (fault !== null || incoming.headers.expect === undefined || body.expectsContinue) return fault;
+  return "The only expectation that this server can meet is 100-continue";
 }
 
 async function after(response: Response | Promise<Response>): Promise<Response> {
@@ -142,7 +152,7 @@ async function after(response: Response | Promise<Response>): Promise<Response> 
 
 function refuseRaw(parts: HttpServerParts, cause: NodeJS.ErrnoException, socket: Socket): void {
   const exchange = exchangeOfSocket.get(socket);
-  const answering = exchange !== undefined && !exchange.finished && (exchange.headSent || exchange.queued);
+  const answering = exchange !== undefined && !exchange.finished && (exchange.headSent || exchange.queued > 0);
   if (exchange !== undefined) {
     // Whatever its handler still wants to say must not mix with the bytes written here.
     exchange.broken = true;

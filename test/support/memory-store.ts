@@ -109,7 +109,7 @@ export function openMemoryStore(options: MemoryStoreOptions = {}) {
     async recover(more: { writerDead?: boolean; metadata?: MetadataStore } = {}): Promise<RecoverSummary> {
       return await recoverIntents(
         { ...shared, metrics, metadata: more.metadata ?? realMetadata, active: new ActiveWrites(), waitMs: NODE_MS },
-        { writerDead: more.writerDead ?? true },
+        { writerDead: more.writerDead ?? true, ageMsMin: Number.NEGATIVE_INFINITY },
       );
     },
     async read(key: string): Promise<Buffer | null> {

@@ -34,6 +34,19 @@ export function leftoverChecks(runtime: Runtime, problem: string | null): void {
     vanishingChecks(served);
     digestChecks(served);
 
+    test("of writers that lost a race", async () => {
+      const { client } = served();
+      const before = await quiet(client);
+      const answers = await Promise.all(
+        Array.from({ length: 16 }, (_, racer) =>
+          client.put("/objects/race?strategy=ec&consistency=all", noise(300_000, racer + 1), { "if-none-match": "*" }),
+        ),
+      );
+      expect(answers.filter(({ status }) => status === 201)).toHaveLength(1);
+      const after = await quiet(client);
+      expect(after.totals.blobCount).toBe(before.totals.blobCount + 6);
+    });
+
     test("of replaced versions", async () => {
       const { client } = served();
       const before = await quiet(client);

@@ -197,7 +197,10 @@ describe("recoverIntents()", () => {
     });
     const put = putObject(store.deps, putRequest("k", noise(5_000), { strategy: "replication" }));
     await settle();
-    const summary = await recoverIntents({ ...store.deps, waitMs: 1_000 }, { writerDead: true });
+    const summary = await recoverIntents(
+      { ...store.deps, waitMs: 1_000 },
+      { writerDead: true, ageMsMin: Number.NEGATIVE_INFINITY },
+    );
     expect(summary).toEqual({ finished: 0, resurrected: 0, rolledBack: 0, left: 0 });
     hold.resolve();
     expect((await put).blobsDurable).toBe(3);

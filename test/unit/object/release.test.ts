@@ -104,7 +104,7 @@ describe("Releaser", () => {
   it("settle() swallows a log that does not answer: recovery meets the intent again", async () => {
     const { releaser, txid, active, wal } = await openReleaser([]);
     await wal.close();
-    await releaser.settle(txid);
+    await releaser.settle([txid]);
     expect(active.has(txid)).toBe(false);
   });
 

@@ -11,6 +11,7 @@ import { ObjectPatcher } from "../../../src/object/patch.ts";
 import { putObject } from "../../../src/object/put.ts";
 import { NO_PRECONDITIONS } from "../../../src/object/requests.ts";
 import { settle } from "../../support/manual-clock.ts";
+import type { MemoryStore } from "../../support/memory-store.ts";
 import { ANY_TIME, RELEASE_DELAY_MS, openMemoryStore } from "../../support/memory-store.ts";
 import { BUCKET, keyOf, noise, putRequest } from "../../support/store.ts";
 
@@ -204,25 +205,80 @@ describe("finishWrite()", () => {
   });
 });
 
-describe("ObjectPatcher", () => {
-  it("patch() applies to the version it commits over, never to an older one", async () => {
-    let race = false;
-    const store = openMemoryStore({
+describe("compare-and-set", () => {
+  /** A store in which somebody else writes right behind the first read of the record, once it is armed. */
+  function openRaced(other: (store: MemoryStore) => Promise<unknown>) {
+    const state = { armed: false };
+    const store: MemoryStore = openMemoryStore({
       metadata: (real) => ({
-        async commit(change, deadline) {
-          // Whoever else patches the same document between read and commit must not be lost.
-          if (race) {
-            race = false;
-            await new ObjectPatcher(store.deps).patch(patchOf('{"seen": 7}'));
+        async get(bucket, key, deadline) {
+          const seen = await real.get(bucket, key, deadline);
+          if (state.armed) {
+            state.armed = false;
+            await other(store);
           }
-          return await real.commit(change, deadline);
+          return seen;
         },
       }),
     });
-    await putObject(store.deps, putRequest("k", document(1, 1), { strategy: "field_hybrid" }));
-    race = true;
-    await new ObjectPatcher(store.deps).patch(patchOf('{"battery": 2}'));
-    expect(JSON.parse(String(await store.read("k")))).toMatchObject({ battery: 2, seen: 7, cold: 1 });
+    return { store, arm: () => void (state.armed = true) };
+  }
+
+  const putDocument = (store: MemoryStore, bytes: Buffer, preconditions = NO_PRECONDITIONS) =>
+    putObject(store.deps, putRequest("k", bytes, { strategy: "field_hybrid", preconditions }));
+  const patch = (store: MemoryStore, text: string) => new ObjectPatcher(store.deps).patch(patchOf(text));
+  const fieldsOf = async (store: MemoryStore) => JSON.parse(String(await store.read("k"))) as Record<string, unknown>;
+
+  it("patch() of hot fields loses nothing that was committed after its look", async () => {
+    const { store, arm } = openRaced((raced) => patch(raced, '{"seen": 7}'));
+    await putDocument(store, document(1, 1));
+    arm();
+    await patch(store, '{"battery": 2}');
+    expect(await fieldsOf(store)).toMatchObject({ battery: 2, seen: 7, cold: 1 });
+  });
+
+  it("patch() of cold fields loses nothing that was committed after its look", async () => {
+    const { store, arm } = openRaced((raced) => patch(raced, '{"seen": 7}'));
+    await putDocument(store, document(1, 1));
+    arm();
+    await patch(store, '{"cold": 2}');
+    expect(await fieldsOf(store)).toMatchObject({ battery: 1, seen: 7, cold: 2 });
+    expect(store.deps.active.size).toBe(1);
+    store.clock.advance(RELEASE_DELAY_MS);
+    await settle();
+    expect(await store.blobs()).toEqual(await store.namedBlobs());
+  });
+
+  it("putObject() with If-None-Match: * does not replace what appeared after its look", async () => {
+    const { store, arm } = openRaced((raced) => putObject(raced.deps, putRequest("k", noise(3))));
+    arm();
+    const preconditions = { ...NO_PRECONDITIONS, ifNoneMatch: ["*"] };
+    const put = putObject(store.deps, putRequest("k", noise(5_000), { strategy: "replication", preconditions }));
+    await expect(put).rejects.toMatchObject({ code: "precondition_failed" });
+    expect(await store.read("k")).toHaveLength(3);
+    expect(await store.blobs()).toEqual([]);
+  });
+
+  it("putObject() of a hot update with If-Match does not replace what was patched after its look", async () => {
+    const { store, arm } = openRaced((raced) => patch(raced, '{"battery": 50}'));
+    const { etag } = await putDocument(store, document(1, 1));
+    arm();
+    const preconditions = { ...NO_PRECONDITIONS, ifMatch: [etag] };
+    await expect(putDocument(store, document(2, 1), preconditions)).rejects.toMatchObject({
+      code: "precondition_failed",
+    });
+    expect(await fieldsOf(store)).toMatchObject({ battery: 50, cold: 1 });
+    expect(await store.blobs()).toEqual(await store.namedBlobs());
+  });
+
+  it("putObject() of a hot update without conditions writes over it as the later writer, keeping the cold blobs", async () => {
+    const { store, arm } = openRaced((raced) => patch(raced, '{"battery": 50}'));
+    await putDocument(store, document(1, 1));
+    const before = await store.blobs();
+    arm();
+    expect(await putDocument(store, document(2, 1))).toMatchObject({ nodeBytesWritten: 0 });
+    expect(await fieldsOf(store)).toMatchObject({ battery: 2, cold: 1 });
+    expect(await store.blobs()).toEqual(before);
   });
 });
 
