@@ -31,6 +31,8 @@ export type RestSettings = {
   readonly writesPerSecondMax: number | null;
   readonly trustedProxies: readonly string[];
   readonly drainMs: number;
+  /** How long a connection may take for the headers of a request; 15 s unless given. */
+  readonly headersTimeoutMs?: number;
 };
 
 export type RestServerParts = {
@@ -88,7 +90,7 @@ export async function startRestServer(parts: RestServerParts, settings: RestSett
       host: settings.host,
       port: settings.port,
       connectionsMax: settings.connectionsMax,
-      headersTimeoutMs: HEADERS_TIMEOUT_MS,
+      headersTimeoutMs: settings.headersTimeoutMs ?? HEADERS_TIMEOUT_MS,
       keepAliveMs: KEEP_ALIVE_MS,
       headerBytesMax: HEADER_BYTES_MAX,
       drainMs: settings.drainMs,
