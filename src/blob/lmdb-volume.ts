@@ -94,6 +94,7 @@ function openDatabase(path: string, boundBytes: number): RootDatabase<Buffer, Bu
     mapSize: boundBytes,
     maxReaders: READERS_MAX,
     separateFlushed: true,
+    overlappingSync: false,
   });
 }
 

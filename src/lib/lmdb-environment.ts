@@ -225,6 +225,7 @@ export async function openLmdbEnvironment(given: LmdbEnvironmentOptions): Promis
     path: options.path,
     // Else LMDB takes a directory with a dot in its name for a file.
     noSubdir: false,
+    overlappingSync: false,
     encoding: "binary",
     keyEncoding: "binary",
     mapSize: options.mapBytes,

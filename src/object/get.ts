@@ -75,15 +75,12 @@ async function openBody(deps: ObjectDeps, stored: StoredRecord, start: number, e
   const { manifest } = stored.record;
   if (start === end) return countedBytes(deps, new Uint8Array(0));
   if (manifest.strategy === "inline") return countedBytes(deps, manifest.bytes.subarray(start, end));
+  if (manifest.strategy === "replication") {
+    const copy = await readPackedCopy(deps, manifest.body);
+    if (copy !== null) return countedBytes(deps, copy.subarray(start, end));
+  }
   const unpin = deps.pins.pin(blobSetsOf(manifest));
   try {
-    if (manifest.strategy === "replication") {
-      const copy = await readPackedCopy(deps, manifest.body);
-      if (copy !== null) {
-        unpin();
-        return countedBytes(deps, copy.subarray(start, end));
-      }
-    }
     const source = readDocument(deps, stored, start, end);
     const first = await source.next();
     return { kind: "stream", sizeBytes: end - start, chunks: new BodyStream(deps, source, first, unpin) };

@@ -20,13 +20,12 @@ export type ShardChoice = {
 };
 
 export function chooseShards(deps: ObjectDeps, set: BlobSet): ShardChoice {
-  const states = new Map(deps.membership.snapshot().map((node) => [node.name, node.state]));
-  const present = set.nodes.flatMap((node, index) => (node === null ? [] : [{ node, index }]));
-  const readableNode = ({ node }: { node: NodeName }) => {
-    const state = states.get(node);
-    return state === "live" || state === "full";
-  };
-  const order = present.filter(readableNode).map(({ index }) => index);
+  const known = deps.membership.snapshot();
+  const order: number[] = [];
+  for (const [index, name] of set.nodes.entries()) {
+    const state = name === null ? null : known.find((node) => node.name === name)?.state;
+    if (state === "live" || state === "full") order.push(index);
+  }
   // Replicas are alike: spreading the first choice spreads the load. Data shards come first, as they need no decoding.
   if (set.redundancy.scheme === "replication" && order.length > 1) {
     const turn = Math.floor(deps.random.next() * order.length);

@@ -9,7 +9,7 @@ import type { GetResult } from "../../src/object/requests.ts";
 import { ManualClock, settle } from "../support/manual-clock.ts";
 import { createMemoryObjects } from "../support/memory-objects.ts";
 import { codeOf, openRaw, sendRaw } from "../support/raw-http.ts";
-import { startTestRest } from "../support/rest-server.ts";
+import { startTestRest, type TestRest } from "../support/rest-server.ts";
 
 const HOST = "Host: store.example\r\n";
 const get = (path: string) => `GET ${path} HTTP/1.1\r\n${HOST}\r\n`;
@@ -33,6 +33,27 @@ function recordingLogger(): Logger & { readonly lines: { level: string; fields: 
   const at = (level: string) => (fields: Record<string, unknown>) => void lines.push({ level, fields });
   const logger = { lines, debug: at("debug"), info: at("info"), warn: at("warn"), error: at("error") };
   return { ...logger, child: () => recordingLogger() };
+}
+
+/** A server under a clock that the test moves; closing it moves the clock as far as it takes. */
+async function startUnder(
+  clock: ManualClock,
+  settings: Parameters<typeof startTestRest>[0] = {},
+  api: ObjectApi = createMemoryObjects(),
+): Promise<TestRest> {
+  const rest = await startTestRest(settings, { api, clock });
+  return {
+    ...rest,
+    async [Symbol.asyncDispose]() {
+      let closed = false;
+      const closing = rest.close().finally(() => (closed = true));
+      while (!closed) {
+        clock.advance(1_000);
+        await settle();
+      }
+      await closing;
+    },
+  };
 }
 
 async function until(check: () => boolean): Promise<void> {
@@ -83,7 +104,7 @@ describe("the watch over progress", () => {
         return objects.put(request);
       },
     }));
-    await using rest = await startTestRest({}, { api, clock });
+    await using rest = await startUnder(clock, {}, api);
     using connection = await openRaw(rest.url);
     connection.write(`PUT /objects/slow HTTP/1.1\r\n${HOST}Content-Length: 900000\r\n\r\nfirst bytes`);
     await reading;
@@ -97,7 +118,7 @@ describe("the watch over progress", () => {
 
   test("answers 408 to a small body that never comes", async () => {
     const clock = new ManualClock();
-    await using rest = await startTestRest({}, { clock });
+    await using rest = await startUnder(clock);
     using connection = await openRaw(rest.url);
     connection.write(`PUT /objects/slow HTTP/1.1\r\n${HOST}Content-Length: 90\r\n\r\n`);
     await until(() => clock.pendingTimers > 0);
@@ -123,7 +144,7 @@ describe("the watch over progress", () => {
         return { ...result, stored: { ...result.stored, record } };
       },
     }));
-    await using rest = await startTestRest({}, { api, clock });
+    await using rest = await startUnder(clock, {}, api);
     await sendRaw(rest.url, put("/objects/big", "x"));
     using connection = await openRaw(rest.url);
     connection.socket.pause();
@@ -169,7 +190,7 @@ describe("limits", () => {
   test("writes beyond the rate are refused with 429 and a time to come back, reads are not", async () => {
     const clock = new ManualClock();
     const trustedProxies = ["127.0.0.1"];
-    await using rest = await startTestRest({ writesPerSecondMax: 2, trustedProxies }, { clock });
+    await using rest = await startUnder(clock, { writesPerSecondMax: 2, trustedProxies });
     const from = (client: string) => put("/objects/a", "x", `X-Forwarded-For: ${client}\r\n`);
     const statuses: number[] = [];
     for (const client of ["1.1.1.1", "1.1.1.1", "1.1.1.1", "2.2.2.2"]) {
