@@ -200,7 +200,7 @@ async function openNodes(config: Config, { clock, logger }: System, open: AsyncD
       node: name,
       dir: join(config.dataDir, "nodes", name),
       clock,
-      logger: logger.child({ node: name }),
+      logger,
       settings: config.storage,
       onFenced: () => membership.report(name, "fenced"),
     });

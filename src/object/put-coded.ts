@@ -53,14 +53,20 @@ async function putSmallCopies(deps: ObjectDeps, put: IncomingPut, writer: BlobSe
   const { bytes } = await put.body.peek(LIMITS.packedBlobBytesMax);
   const digests = digestsOf(bytes, put.request.expectedMd5 !== null);
   requireDigests(put.request, digests);
+  return await finishSmallCopies(deps, put, writer, bytes, digests.sha256);
+}
+
+/** Stores few bytes, whose digest is known, as packed copies. */
+export async function finishSmallCopies(
+  deps: ObjectDeps,
+  put: IncomingPut,
+  writer: BlobSetWriter,
+  bytes: Uint8Array,
+  sha256: string,
+): Promise<WriteOutcome> {
   if (bytes.length > 0) holdCopies(writer, bytes);
   deps.faults.reach("put.encoded");
-  return await finishWrite(
-    deps,
-    put.write,
-    put.seen,
-    codedContent("replication", writer, bytes.length, digests.sha256),
-  );
+  return await finishWrite(deps, put.write, put.seen, codedContent("replication", writer, bytes.length, sha256));
 }
 
 function codedContent(strategy: "replication" | "ec", writer: BlobSetWriter, sizeBytes: number, sha256: string) {

@@ -12,6 +12,7 @@ import type { ObjectDeps } from "./deps.ts";
 import { draftHotPart, hybridEtag } from "./hot-part.ts";
 import type { IncomingPut } from "./incoming-put.ts";
 import { openBlobSet, redundancyOf, requireDigests } from "./incoming-put.ts";
+import { finishSmallCopies } from "./put-coded.ts";
 import { StripeRing } from "./stripe-ring.ts";
 import type { ContentSink } from "./upload-content.ts";
 import { STRIPES_PER_TRANSFER, StripePipeline, stripeMemoryBytes } from "./upload-content.ts";
@@ -57,7 +58,9 @@ async function storeSplit(
   sink: ContentSink,
   ring: StripeRing,
 ): Promise<WriteOutcome> {
-  const holdBytesMax = isHybrid(put.seen) ? LIMITS.coldDeferredBytesMax : 0;
+  const automatic = (put.request.strategy ?? put.settings.strategy) === "auto";
+  const copyBytesMax = automatic ? Math.min(put.settings.replicationBytesMax, LIMITS.packedBlobBytesMax) : 0;
+  const holdBytesMax = isHybrid(put.seen) ? LIMITS.coldDeferredBytesMax : copyBytesMax;
   const cold = new ColdUpload(sink, ring, holdBytesMax);
   const sizeBytes = await cold.splitBody(put.body);
   const digests = await sink.upload.finish();
@@ -65,6 +68,10 @@ async function storeSplit(
   assert(digests.split !== null, "a splitting upload reports its split");
   const whole = { sizeBytes, sha256: digests.sha256, split: digests.split };
 
+  if (digests.split.hot.length === 0 && sizeBytes <= copyBytesMax && cold.nothingSent) {
+    const copies = openBlobSet(deps, put, "body", redundancyOf(put.settings, "replication"));
+    return await finishSmallCopies(deps, put, copies, cold.takeHeld(), digests.sha256);
+  }
   let seen = put.seen;
   while (cold.nothingSent && isHybrid(seen) && sharesCold(seen, digests.split, cold.coldBytes)) {
     const content = await sharedContent(deps, put, whole, seen);
@@ -122,6 +129,13 @@ class ColdUpload {
       await this.#pipeline.drain().catch(() => {});
       throw cause;
     }
+  }
+
+  /** A copy of all cold bytes, which are few and have not been sent; they will not be. */
+  takeHeld(): Uint8Array {
+    const bytes = Buffer.concat(this.#held.map(({ stripe, coldBytes }) => stripe.bytes.subarray(0, coldBytes)));
+    this.#held.length = 0;
+    return bytes;
   }
 
   async sendAll(): Promise<void> {

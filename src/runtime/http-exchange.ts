@@ -48,7 +48,7 @@ export class HttpExchange {
   /** How many earlier requests of the connection were still to be answered when this one came. */
   readonly queued: number;
   /** Settles when the request has been dealt with. */
-  handled: Promise<unknown> = DONE;
+  handled: Promise<void> = DONE;
   readonly #context: ExchangeContext;
   /** 0 until an answer was begun. */
   status = 0;

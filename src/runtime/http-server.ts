@@ -1,16 +1,10 @@
 /**
- * The one HTTP server of all three runtimes: node:http below, Hono on @hono/node-server above. It accepts connections,
- * turns away what is no proper request (`http-rules.ts`), and closes without cutting off who is being served. What a
- * request means is the application's business.
- *
- * The application routes on the raw target of its exchange and writes its answers to the exchange itself; no web
- * `Request` or `Response` body is ever made.
+ * The one HTTP server of all three runtimes, over node:http. It accepts connections, turns away what is no proper
+ * request (`http-rules.ts`), keeps pipelined requests in order, and closes without cutting off who is being served.
+ * What a request means is the application's business.
  */
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
 import type { AddressInfo, Socket } from "node:net";
-import { getRequestListener } from "@hono/node-server";
-import { RESPONSE_ALREADY_SENT } from "@hono/node-server/utils/response";
-import type { Hono } from "hono";
 import { StoreError } from "../domain/errors.ts";
 import type { Clock, Timer } from "../lib/clock.ts";
 import { HttpExchange, type ExchangeContext } from "./http-exchange.ts";
@@ -32,14 +26,12 @@ export type HttpServerSettings = {
   readonly progress: ProgressLimits;
 };
 
-export type HttpBindings = { readonly exchange: HttpExchange };
-export type HttpApp = Hono<{ Bindings: HttpBindings }>;
-
 export type HttpServerParts = {
   readonly clock: Clock;
-  readonly app: HttpApp;
-  /** Answers a request that is none, or that came too late; the connection is closed afterwards. */
-  readonly refuse: (exchange: HttpExchange, fault: StoreError) => Promise<unknown>;
+  /** Answers a request. Resolves when the answer has been handed over; must not reject. */
+  readonly serve: (exchange: HttpExchange) => Promise<void>;
+  /** Answers a request that is none, or that came too late. Must not reject. */
+  readonly refuse: (exchange: HttpExchange, fault: StoreError) => Promise<void>;
   /** A whole answer for a client whose bytes could not be parsed into a request. */
   readonly rawRefusal: (status: 400 | 408 | 431) => string;
 };
@@ -94,34 +86,15 @@ export async function startHttpServer(parts: HttpServerParts, settings: HttpServ
 /** The exchange that a socket carries, to know what may still be written to it. */
 const exchangeOfSocket = new WeakMap<object, HttpExchange>();
 
-function createAcceptor(parts: HttpServerParts, context: ExchangeContext) {
-  const { app, refuse } = parts;
-  let accepted: HttpExchange | null = null;
-  const listener = getRequestListener(
-    (request) => {
-      // The listener calls this before it first awaits, so the exchange set below is still the one it is about.
-      const bindings = { exchange: accepted as HttpExchange };
-      const response = app.fetch(request, bindings);
-      // For HEAD Hono makes a response of its own, which would be sent after ours.
-      return bindings.exchange.method === "HEAD" ? after(response) : response;
-    },
-    // The globals of the process are not this server's to replace; bodies are drained by the exchange.
-    { hostname: "localhost", overrideGlobalObjects: false, autoCleanupIncoming: false },
-  );
-  const handle = (exchange: HttpExchange): Promise<unknown> => {
-    const { incoming } = exchange;
+function createAcceptor({ serve, refuse }: HttpServerParts, context: ExchangeContext) {
+  const handle = (exchange: HttpExchange): Promise<void> => {
     const fault = findFault(exchange);
     if (fault !== null) {
       exchange.keepAlive = false;
       return refuse(exchange, new StoreError("request_malformed", fault));
     }
-    if (context.closing()) {
-      return refuse(exchange, new StoreError("shutting_down", "The server is shutting down: try another or later"));
-    }
-    accepted = exchange;
-    // It would be parsed as a URL, normalised and thrown away: the application has the raw target.
-    incoming.url = "/";
-    return listener(incoming, exchange.outgoing);
+    if (!context.closing()) return serve(exchange);
+    return refuse(exchange, new StoreError("shutting_down", "The server is shutting down: try another or later"));
   };
   return (incoming: IncomingMessage, outgoing: ServerResponse, expectsContinue: boolean): void => {
     const { socket } = incoming;
@@ -143,11 +116,6 @@ function findFault({ incoming, body }: HttpExchange): string | null {
   const fault = findRequestFault(incoming);
   if (fault !== null || incoming.headers.expect === undefined || body.expectsContinue) return fault;
   return "The only expectation that this server can meet is 100-continue";
-}
-
-async function after(response: Response | Promise<Response>): Promise<Response> {
-  await response;
-  return RESPONSE_ALREADY_SENT;
 }
 
 function refuseRaw(parts: HttpServerParts, cause: NodeJS.ErrnoException, socket: Socket): void {

@@ -37,6 +37,9 @@ describe("field_hybrid", () => {
     const broken = Buffer.concat([telemetry(), Buffer.from("{")]);
     expect((await store.put("a", telemetry())).strategy).toBe("field_hybrid");
     expect((await store.put("b", nothingHot)).strategy).toBe("ec");
+    const small = nothingHot.subarray(0, 30_000);
+    expect((await store.put("b", small)).strategy).toBe("replication");
+    expect((await store.get("b"))?.equals(small)).toBe(true);
     await store.put("c", broken);
     expect((await store.get("c"))?.equals(broken)).toBe(true);
     await expect(store.patch("c", '{"battery_level": 1}')).rejects.toMatchObject({ code: "json_invalid" });

@@ -2,14 +2,11 @@
  * What every route shares: a request id, one log line, one observation, one way for errors. Handlers only do their own
  * work and throw.
  */
-import { RESPONSE_ALREADY_SENT } from "@hono/node-server/utils/response";
-import type { Context, Handler } from "hono";
 import { AssertionError } from "../../lib/assert.ts";
 import type { Clock } from "../../lib/clock.ts";
 import type { Logger } from "../../lib/logger.ts";
 import type { Random } from "../../lib/random.ts";
 import type { HttpExchange } from "../../runtime/http-exchange.ts";
-import type { HttpBindings } from "../../runtime/http-server.ts";
 import type { ClientAddressOf } from "../client-address.ts";
 import type { HttpMetrics } from "../metrics.ts";
 import type { RateLimit } from "../rate-limit.ts";
@@ -39,20 +36,13 @@ export type RestRequest = {
 };
 
 export type RestHandler = (request: RestRequest) => Promise<void>;
-export type RestRoute = Handler<{ Bindings: HttpBindings }>;
-
-/** Makes a Hono handler. `route` is the pattern under which the request is counted. */
-export function serveRoute(deps: RouteDeps, route: string, handle: RestHandler): RestRoute {
-  return (context: Context<{ Bindings: HttpBindings }>) => serveExchange(deps, context.env.exchange, route, handle);
-}
-
-/** Resolves when the answer has been handed over, with the word for Hono that it was. */
+/** Answers with what `handle` does, or with its error. `route` is the pattern under which it is counted. Never rejects. */
 export async function serveExchange(
   deps: RouteDeps,
   exchange: HttpExchange,
   route: string,
   handle: RestHandler,
-): Promise<Response> {
+): Promise<void> {
   const requestId = requestIdOf(exchange, deps.nextRequestId);
   deps.metrics.begin();
   let failure: unknown = null;
@@ -60,11 +50,14 @@ export async function serveExchange(
     await handle({ exchange, requestId, ...splitTarget(exchange.target) });
   } catch (cause) {
     failure = cause;
-    await sendProblem(exchange, cause, requestId);
+    await sendProblem(exchange, cause, requestId).catch((bug: unknown) => {
+      // What answers errors has failed itself: the connection cannot be trusted to be in step.
+      exchange.abort();
+      failure = new AggregateError([cause, bug], "A failure could not be told");
+    });
   }
   record(deps, exchange, route, requestId, failure);
   if (failure instanceof AssertionError) deps.onBug(failure);
-  return RESPONSE_ALREADY_SENT;
 }
 
 /** What nginx notes for a client that went away; never sent. */

@@ -82,7 +82,7 @@ export async function startRestServer(parts: RestServerParts, settings: RestSett
   const server = await startHttpServer(
     {
       clock,
-      app: createRouter(deps),
+      serve: createRouter(deps),
       refuse: (exchange, fault) => serveExchange(deps, exchange, "refused", () => Promise.reject(fault)),
       rawRefusal: (status) => rawProblem(status, nextRequestId()),
     },
