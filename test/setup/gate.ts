@@ -5,10 +5,13 @@
 import { spawnSync } from "node:child_process";
 import { join } from "node:path";
 import { runStep, SOURCE_STEPS } from "./check-sources.ts";
+import { installFolder } from "./install-folder.ts";
 import { findUnusedExports } from "./unused-exports.ts";
 import { readPassed, ROOT, summaryLine } from "./test-outcome.ts";
 
 function main(): number {
+  // The benchmark is checked like everything else, and its types come with its packages.
+  installFolder(join(ROOT, "bench"));
   const failed = SOURCE_STEPS.filter((step) => {
     console.log(`— ${step.name}`);
     return !runStep(step, ROOT);
