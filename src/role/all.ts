@@ -62,8 +62,9 @@ export async function runAll(config: Config): Promise<RunningStore> {
     throw cause;
   });
   void store.failed.then((cause) => {
-    logger.error({ code: cause.code, cause: String(cause.cause) }, "the metadata store is fenced: stopping");
-    void close(EXIT_FENCED);
+    logger.error({ code: cause.code, cause: String(cause.cause) }, "the metadata store is fenced: leaving at once");
+    // Nothing can be served without it, and LMDB's own memory is not to be trusted after a failed write.
+    end(EXIT_FENCED);
   });
   const shownHost = host.includes(":") ? `[${host}]` : host;
   return { address: `http://${shownHost}:${server.port}`, closed, close: () => close(EXIT_CLEAN) };

@@ -1,6 +1,7 @@
 /** Brings in what only the tests and the gate need: vitest, the linter, Bun and Deno. First step of `npm test`. */
 import { join } from "node:path";
 import { installFolder } from "./install-folder.ts";
+import { installSystemTools } from "./system-tools.ts";
 import { RUNTIMES, runtimeProblem } from "../support/runtimes.ts";
 
 const TEST = join(import.meta.dirname, "..");
@@ -12,7 +13,8 @@ function main(): void {
     console.error((cause as Error).message);
     process.exit(1);
   }
-  const problems = RUNTIMES.map(runtimeProblem).filter((problem) => problem !== null);
+  const runtimeProblems = RUNTIMES.map(runtimeProblem).filter((problem) => problem !== null);
+  const problems = [...runtimeProblems, ...installSystemTools()];
   if (problems.length === 0) return;
   for (const problem of problems) console.error(problem);
   if (process.env["CI"]) {

@@ -15,13 +15,14 @@ const WRITER = join(import.meta.dirname, "../support/storage-error-writer.ts");
 const canInject = spawnSync("strace", ["-V"]).status === 0;
 
 // The counts are those of one thread of the pool that writes: late enough for some commits to succeed before.
-test.skipIf(!canInject).each([
+test.for([
   ["a failing fdatasync", "fdatasync:error=EIO:when=4+"],
   ["one failed fdatasync", "fdatasync:error=EIO:when=4"],
   ["failing writes", "pwrite64:error=EIO:when=15+"],
   ["one failed write", "pwrite64:error=EIO:when=16"],
   ["a full disk", "pwrite64:error=ENOSPC:when=15+"],
-])("%s fences the store, and loses nothing acknowledged", async (_, injection) => {
+] as const)("%s fences the store, and loses nothing acknowledged", async ([, injection], context) => {
+  if (!canInject) return context.skip("strace is not installed");
   await using directory = await makeLmdbDirectory();
   const { keys, report, errors, signal } = await runTraced(injection, directory.path);
   // LMDB damages the heap when a write fails, which may abort the process, also after its report or instead of it.
