@@ -38,6 +38,7 @@ import { ObjectPatcher } from "./object/patch.ts";
 import { putObject } from "./object/put.ts";
 import { ReadPins } from "./object/read-pins.ts";
 import { Releaser } from "./object/release.ts";
+import { reserveMemory } from "./object/reserve-memory.ts";
 import { quorumOf } from "./placement/strategies.ts";
 import { openLmdbWal } from "./wal/lmdb-wal.ts";
 
@@ -151,6 +152,7 @@ function createObjectDeps(config: Config, { clock, random, logger, faults }: Sys
 function bindObjectApi(deps: ObjectDeps): ObjectApi {
   const patcher = new ObjectPatcher(deps);
   return {
+    reserve: (bytes) => reserveMemory(deps, bytes),
     put: (request) => putObject(deps, request),
     get: (request) => getObject(deps, request),
     head: (request) => headObject(deps, request),

@@ -48,7 +48,6 @@ export type CodingUpload = {
   /**
    * Adds the body bytes at [from, to) of the stripe to the digests. A splitting upload removes the hot values from that range, moving
    * the cold bytes behind them down; the answer is where the content now ends (`to` when nothing was removed).
-   * With `encode`, given for the last absorb of a stripe of a non-splitting upload, encodes in the same step.
    */
   absorb(stripe: Stripe, from: number, to: number): Promise<number>;
   /** Fills the parity cells. Answers the checksum of every cell, k data then m parity; for replication one per copy, all of the one data cell. */
@@ -82,7 +81,7 @@ export type DecodeRequest = {
 /** `damaged` lists shards whose checksum did not match; `ok` says whether all wanted data cells are there and right. */
 export type DecodeResult = { readonly ok: boolean; readonly damaged: readonly number[] };
 
-/** One mebibyte-sized thing done to a whole document in memory (`placement/`), in a thread when large. */
+/** Something done to a whole document in memory (`placement/`), in a thread when large. */
 export type DocumentTask =
   | { readonly kind: "project"; readonly document: Uint8Array; readonly fields: readonly string[] }
   | { readonly kind: "merge"; readonly document: Uint8Array; readonly patch: Uint8Array };

@@ -14,7 +14,7 @@ export type Intent = {
   readonly startedAtMs: number;
   /** Revision of the key that the write saw and will compare with. */
   readonly revisionSeen: Revision;
-  /** Blob sets it may write; sizes are not yet known and count as 0. */
+  /** Blob sets of this txid that it is about to seal. */
   readonly planned: readonly BlobSet[];
   /** Blobs of the replaced version that nothing refers to after the commit. */
   readonly replaces: readonly PlacedBlob[];

@@ -4,9 +4,9 @@
  * Commits are group commits: whatever waits is decided together (`plan-commits.ts`) and written as one transaction; one
  * batch is under way at a time, so what a batch decides by is on disk.
  *
- * Reads are served from flushed state only. LMDB shows a transaction before it is flushed: a reader in that window
- * followed by a power cut would have seen, and perhaps acted on, a version that never was. So while a batch is under
- * way its keys are answered with the values they had before. No read transaction outlives a turn of the event loop.
+ * Reads are served from flushed state only, whatever LMDB shows: after a failed flush a value may be visible and yet be
+ * lost, and who had seen it would have acted on a version that never was. So while a batch is under way its keys are
+ * answered with the values they had before. No read transaction outlives a turn of the event loop.
  */
 import { LIMITS } from "../limits.ts";
 import { StoreError } from "../domain/errors.ts";

@@ -9,6 +9,7 @@ import type { Piece } from "../placement/layout.ts";
 import { piecesOf, restrictPieces } from "../placement/layout.ts";
 import type { ObjectDeps } from "./deps.ts";
 import { readContent } from "./read-content.ts";
+import { reserveMemory } from "./reserve-memory.ts";
 import { commitRecord } from "./write.ts";
 
 /** The bytes [start, end) of a version of any strategy. Each chunk is the consumer's until it asks for the next. */
@@ -60,8 +61,7 @@ export async function withWholeDocument<T>(
       { details: { sizeBytes, documentBytesMax: LIMITS.documentBytesMax } },
     );
   }
-  const permit = await deps.memory.acquire(sizeBytes, deps.timeouts.memoryMs);
-  if (permit === null) throw new StoreError("overloaded", "No memory to read the document whole", { retriable: true });
+  const permit = await reserveMemory(deps, sizeBytes);
   const unpin = deps.pins.pin(blobSetsOf(stored.record.manifest));
   try {
     const document = Buffer.allocUnsafe(sizeBytes);

@@ -1,13 +1,10 @@
 import type { Stripe } from "../coding/coder.ts";
 import type { StripePool } from "../coding/stripe-pool.ts";
-import { StoreError } from "../domain/errors.ts";
-import type { Permit, Semaphore } from "../lib/semaphore.ts";
+import type { Permit } from "../lib/semaphore.ts";
+import type { MemoryDeps } from "./reserve-memory.ts";
+import { reserveMemory } from "./reserve-memory.ts";
 
-export type StripeRingDeps = {
-  readonly stripes: StripePool;
-  readonly memory: Semaphore;
-  readonly timeouts: { readonly memoryMs: number };
-};
+export type StripeRingDeps = MemoryDeps & { readonly stripes: StripePool };
 
 /**
  * The stripes of one transfer. The first is guaranteed by `open`; more are taken only while the process has memory to
@@ -33,14 +30,7 @@ export class StripeRing {
 
   /** @throws {StoreError} `overloaded` (retriable) when no memory came free in time */
   static async open(deps: StripeRingDeps, stripeBytes: number, stripesMax: number): Promise<StripeRing> {
-    const permit = await deps.memory.acquire(stripeBytes, deps.timeouts.memoryMs);
-    if (permit === null) {
-      throw new StoreError(
-        "overloaded",
-        `No memory for another transfer: ${deps.memory.used} of ${deps.memory.limit} bytes are in flight`,
-        { retriable: true },
-      );
-    }
+    const permit = await reserveMemory(deps, stripeBytes);
     return new StripeRing(deps, stripeBytes, stripesMax, permit);
   }
 

@@ -69,6 +69,7 @@ export function createMemoryObjects(options: MemoryObjectsOptions = {}): ObjectA
   };
 
   return {
+    reserve: () => Promise.resolve({ release() {} }),
     async put(request) {
       requireConditions(request.preconditions, entries.get(nameOf(request)) ?? null);
       return commit(request, await readWhole(request.body, objectBytesMax));

@@ -330,3 +330,36 @@ describe("what is told and logged", () => {
     expect(logger.lines[0]).toMatchObject({ level: "info", fields: { status: 499, code: "body_incomplete" } });
   });
 });
+
+describe("bodies that are held whole", () => {
+  const patchOf = (body: string) =>
+    `PATCH /objects/k HTTP/1.1\r\n${HOST}Content-Type: application/merge-patch+json\r\nContent-Length: ${body.length}\r\n\r\n${body}`;
+
+  test.each([
+    ["a small PUT", put("/objects/k", "12345")],
+    ["a patch", patchOf('{"a":1}')],
+  ])("%s is refused while there is no memory for it", async (_, request) => {
+    const overloaded = new StoreError("overloaded", "No memory", { retriable: true });
+    await using rest = await startTestRest(
+      {},
+      { api: objectsWith(() => ({ reserve: () => Promise.reject(overloaded) })) },
+    );
+    const answer = await sendRaw(rest.url, request);
+    expect([answer.status, codeOf(answer)]).toEqual([503, "overloaded"]);
+  });
+
+  test("their memory is accounted for by their size and given back, also when the request fails", async () => {
+    const reserved: number[] = [];
+    let released = 0;
+    const reserve = (bytes: number) => {
+      reserved.push(bytes);
+      return Promise.resolve({ release: () => void (released += 1) });
+    };
+    await using rest = await startTestRest({}, { api: objectsWith(() => ({ reserve })) });
+    await sendRaw(rest.url, put("/objects/k", "12345"));
+    await sendRaw(rest.url, put("/objects/k", "123", "If-None-Match: *\r\n"));
+    await sendRaw(rest.url, patchOf('{"a":1}'));
+    expect(reserved).toEqual([5, 3, 7]);
+    expect(released).toBe(3);
+  });
+});

@@ -68,21 +68,33 @@ async function putFromRequest(
     ...digestsOf(incoming),
   };
   deps.admitWrite(exchange);
-  const receipt = await deps.api.put({ ...request, body: await bodyOf(exchange, deps.objectBytesMax) });
+  const receipt = await withBody(deps, exchange, (body) => deps.api.put({ ...request, body }));
   await sendReceipt(exchange, requestId, receipt);
 }
 
-/** @throws {StoreError} `body_too_large`, before anything of the body is asked for */
-async function bodyOf(exchange: HttpExchange, bytesMax: number): Promise<Body> {
-  const { body } = exchange;
+/**
+ * Hands a small body over whole, its memory accounted for until `use` is done, and any other as a stream.
+ * @throws {StoreError} `body_too_large`, `overloaded`, before anything of the body is asked for
+ */
+async function withBody<T>(
+  { api, objectBytesMax }: ObjectRouteDeps,
+  { body }: HttpExchange,
+  use: (body: Body) => Promise<T>,
+): Promise<T> {
   const sizeBytes = body.declaredBytes;
-  if (sizeBytes !== null && sizeBytes > bytesMax) {
-    throw new StoreError("body_too_large", `The body has ${sizeBytes} bytes, at most ${bytesMax} are allowed`, {
-      details: { bytes: sizeBytes, bytesMax },
+  if (sizeBytes !== null && sizeBytes > objectBytesMax) {
+    throw new StoreError("body_too_large", `The body has ${sizeBytes} bytes, at most ${objectBytesMax} are allowed`, {
+      details: { bytes: sizeBytes, bytesMax: objectBytesMax },
     });
   }
-  if (sizeBytes === null || sizeBytes > COLLECT_BYTES_MAX) return { kind: "stream", chunks: body, sizeBytes };
-  return { kind: "bytes", bytes: await body.collect(COLLECT_BYTES_MAX) };
+  if (sizeBytes === null || sizeBytes > COLLECT_BYTES_MAX)
+    return await use({ kind: "stream", chunks: body, sizeBytes });
+  const permit = await api.reserve(sizeBytes);
+  try {
+    return await use({ kind: "bytes", bytes: await body.collect(COLLECT_BYTES_MAX) });
+  } finally {
+    permit.release();
+  }
 }
 
 async function sendReceipt(exchange: HttpExchange, requestId: string, receipt: Receipt): Promise<void> {
@@ -204,12 +216,17 @@ async function patchFromRequest(
   const preconditions = preconditionsOf(incoming);
   const digests = digestsOf(incoming);
   deps.admitWrite(exchange);
-  const patch = await body.collect(LIMITS.patchBytesMax);
-  if (patch.length === 0) throw new StoreError("body_required", "The patch is empty: send a JSON object");
-  checkDigest(patch, "sha256", digests.expectedSha256);
-  checkDigest(patch, "md5", digests.expectedMd5);
-  const receipt = await deps.api.patch({ bucket: bucketOf(parameters), key, patch, consistency, preconditions });
-  await sendReceipt(exchange, requestId, receipt);
+  const permit = await deps.api.reserve(Math.min(body.declaredBytes ?? LIMITS.patchBytesMax, LIMITS.patchBytesMax));
+  try {
+    const patch = await body.collect(LIMITS.patchBytesMax);
+    if (patch.length === 0) throw new StoreError("body_required", "The patch is empty: send a JSON object");
+    checkDigest(patch, "sha256", digests.expectedSha256);
+    checkDigest(patch, "md5", digests.expectedMd5);
+    const receipt = await deps.api.patch({ bucket: bucketOf(parameters), key, patch, consistency, preconditions });
+    await sendReceipt(exchange, requestId, receipt);
+  } finally {
+    permit.release();
+  }
 }
 
 function checkDigest(bytes: Uint8Array, algorithm: "sha256" | "md5", expected: string | null): void {
