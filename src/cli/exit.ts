@@ -55,7 +55,6 @@ const EXIT_BY_CODE = {
   json_too_deep: EXIT.failure,
   json_too_large: EXIT.failure,
   hot_field_duplicate: EXIT.failure,
-  hot_part_too_large: EXIT.failure,
   media_type_unsupported: EXIT.failure,
   method_not_allowed: EXIT.failure,
   request_malformed: EXIT.failure,
@@ -63,7 +62,6 @@ const EXIT_BY_CODE = {
   object_not_found: EXIT.notFound,
   precondition_failed: EXIT.preconditionFailed,
   write_conflict: EXIT.preconditionFailed,
-  node_unknown: EXIT.notFound,
   overloaded: EXIT.unavailable,
   rate_limited: EXIT.unavailable,
   quorum_unavailable: EXIT.unavailable,
@@ -83,7 +81,6 @@ const EXIT_BY_CODE = {
   format_unknown: EXIT.failure,
   data_dir_locked: EXIT.failure,
   config_invalid: EXIT.usage,
-  not_implemented: EXIT.failure,
   internal: EXIT.failure,
 } satisfies Record<ErrorCode, ExitCode>;
 

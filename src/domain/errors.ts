@@ -22,7 +22,6 @@ export const ERROR_CODES = [
   "json_too_deep",
   "json_too_large",
   "hot_field_duplicate",
-  "hot_part_too_large",
   "media_type_unsupported",
   "method_not_allowed",
   "request_malformed",
@@ -31,7 +30,6 @@ export const ERROR_CODES = [
   "object_not_found",
   "precondition_failed",
   "write_conflict",
-  "node_unknown",
   // what the store could not do
   "overloaded",
   "rate_limited",
@@ -52,7 +50,6 @@ export const ERROR_CODES = [
   "format_unknown",
   "data_dir_locked",
   "config_invalid",
-  "not_implemented",
   "internal",
 ] as const;
 

@@ -28,7 +28,6 @@ export const PROBLEMS = {
   json_too_deep: { status: 400, title: "JSON nested too deeply", open: true },
   json_too_large: { status: 413, title: "JSON too large", open: true },
   hot_field_duplicate: { status: 400, title: "Hot field given twice", open: true },
-  hot_part_too_large: { status: 413, title: "Hot fields too large", open: true },
   media_type_unsupported: { status: 415, title: "Media type not supported", open: true },
   method_not_allowed: { status: 405, title: "Method not allowed", open: true },
   request_malformed: { status: 400, title: "Request malformed", open: true },
@@ -36,7 +35,6 @@ export const PROBLEMS = {
   object_not_found: { status: 404, title: "Not found", open: true },
   precondition_failed: { status: 412, title: "Precondition failed", open: true },
   write_conflict: { status: 409, title: "Conflicting writes", open: true, retryAfterS: 1 },
-  node_unknown: { status: 404, title: "Node unknown", open: true },
   overloaded: { status: 503, title: "Too busy", open: true, retryAfterS: 1 },
   rate_limited: { status: 429, title: "Too many requests", open: true, retryAfterS: 1 },
   quorum_unavailable: { status: 503, title: "Too few nodes took the write", open: true, retryAfterS: 2 },
@@ -56,6 +54,5 @@ export const PROBLEMS = {
   format_unknown: { status: 500, title: "Stored format unknown", open: false },
   data_dir_locked: { status: 500, title: "Internal error", open: false },
   config_invalid: { status: 500, title: "Internal error", open: false },
-  not_implemented: { status: 501, title: "Not implemented", open: true },
   internal: { status: 500, title: "Internal error", open: false },
 } as const satisfies Record<ErrorCode, ProblemKind>;
