@@ -138,6 +138,7 @@ function createObjectDeps(config: Config, { clock, random, logger, faults }: Sys
   const active = new ActiveWrites();
   const waits = { releaseDelayMs: RELEASE_DELAY_MS, nodeMs: timeouts.nodeMs };
   return {
+    processName: "embedded",
     ...{ ...ports, clock, random, logger, faults, pins, active, timeouts },
     releaser: new Releaser({ clock, logger, wal, nodes, pins, active, ...waits }),
     metrics: createObjectMetrics(registry),

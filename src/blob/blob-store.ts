@@ -40,10 +40,18 @@ export type BlobStore = {
   openWriter(id: BlobId, waitMs: number): Promise<BlobWriter>;
   /**
    * Reads `count` cells from `first`. Not verified: the reader verifies, as it must for remote nodes too. Cells behind the end are left out.
-   * `into`, where given, receives the payloads back to back (`LIMITS`-sized by the caller) and the cells point there.
+   * `into`, where given, receives the payloads back to back (`LIMITS`-sized by the caller) and the cells point there;
+   * once `signal` has aborted nothing is written to it any more, and the call rejects with `deadline_exceeded`.
    * @throws {StoreError} `blob_not_found`, `blob_damaged` when the blob's own frame is broken
    */
-  readCells(id: BlobId, first: number, count: number, deadline: Deadline, into?: Uint8Array): Promise<Cell[]>;
+  readCells(
+    id: BlobId,
+    first: number,
+    count: number,
+    deadline: Deadline,
+    into?: Uint8Array,
+    signal?: AbortSignal,
+  ): Promise<Cell[]>;
   /** The sealed descriptor and what is known of the blob, or null. */
   describe(id: BlobId, deadline: Deadline): Promise<{ info: BlobInfo; descriptor: Uint8Array } | null>;
   /** Sealed blobs in order of their ids, behind `after` ("" for the start), at most `limit`. */

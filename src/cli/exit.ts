@@ -81,6 +81,11 @@ const EXIT_BY_CODE = {
   format_unknown: EXIT.failure,
   data_dir_locked: EXIT.failure,
   config_invalid: EXIT.usage,
+  nats_unavailable: EXIT.unavailable,
+  nats_unsafe: EXIT.usage,
+  cluster_mismatch: EXIT.usage,
+  name_taken: EXIT.usage,
+  node_refused: EXIT.unavailable,
   internal: EXIT.failure,
 } satisfies Record<ErrorCode, ExitCode>;
 

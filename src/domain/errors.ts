@@ -50,6 +50,12 @@ export const ERROR_CODES = [
   "format_unknown",
   "data_dir_locked",
   "config_invalid",
+  // a cluster that this process cannot be part of
+  "nats_unavailable",
+  "nats_unsafe",
+  "cluster_mismatch",
+  "name_taken",
+  "node_refused",
   "internal",
 ] as const;
 

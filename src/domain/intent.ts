@@ -12,6 +12,8 @@ export type Intent = {
   readonly bucket: BucketName;
   readonly key: ObjectKey;
   readonly startedAtMs: number;
+  /** Name of the process that writes; "" in intents of a store without names. */
+  readonly writer: string;
   /** Revision of the key that the write saw and will compare with. */
   readonly revisionSeen: Revision;
   /** Blob sets of this txid that it is about to seal. */
@@ -25,7 +27,8 @@ const packr = new Packr({ useRecords: false });
 
 /** Layout: version byte, MessagePack of the intent. */
 export function encodeIntent(intent: Intent): Uint8Array {
-  const body = packr.pack(intent);
+  const { writer, ...nameless } = intent;
+  const body = packr.pack(writer === "" ? nameless : intent);
   const bytes = Buffer.allocUnsafe(body.length + 1);
   bytes[0] = FORMAT_VERSION;
   bytes.set(body, 1);
@@ -40,5 +43,6 @@ export function decodeIntent(bytes: Uint8Array): Intent {
       `Cannot read an intent of format ${bytes[0]}: this program knows ${FORMAT_VERSION}`,
     );
   }
-  return packr.unpack(bytes.subarray(1)) as Intent;
+  // Intents were written without a writer's name before there were clusters.
+  return { writer: "", ...(packr.unpack(bytes.subarray(1)) as Omit<Intent, "writer"> & Partial<Intent>) };
 }

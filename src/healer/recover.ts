@@ -49,14 +49,13 @@ const PAGE_INTENTS = 256;
 
 /** Settles the intents of writes that ended without saying so. Idempotent: a crash in between repeats harmlessly. */
 export async function recoverIntents(deps: RecoverDeps, options: RecoverOptions): Promise<RecoverSummary> {
-  const startedBeforeMs = deps.clock.wallMs() - options.ageMsMin;
   const counts = { finished: 0, resurrected: 0, rolledBack: 0, left: 0 };
   for (let after = 0; ;) {
     const page = await deps.wal.readOpen(after, PAGE_INTENTS, deadline(deps));
     if (page.length === 0) return counts;
-    for (const { sequence, intent } of page) {
+    for (const { sequence, intent, ageMs } of page) {
       after = sequence;
-      if (deps.active.has(intent.txid) || intent.startedAtMs > startedBeforeMs) continue;
+      if (deps.active.has(intent.txid) || ageMs < options.ageMsMin) continue;
       const outcome = await recoverOrLeave(deps, intent, options.writerDead);
       counts[outcome] += 1;
       deps.metrics.recovered.inc({ outcome });
@@ -84,7 +83,7 @@ async function recoverIntent(deps: RecoverDeps, intent: Intent, writerDead: bool
   const plan = planRecovery({ intent, stored, found, strays, draft, writerDead });
   if (plan.remove.some((blob) => deps.pins.isPinned(blobSetName(blob.id)))) return "left";
   if (plan.action === "resurrect") {
-    const change = { record: plan.record, ifRevision: stored?.revision ?? REVISION_NONE };
+    const change = { record: plan.record, ifRevision: stored?.revision ?? REVISION_NONE, op: "put" as const };
     const result = await deps.metadata.commit(change, deadline(deps));
     if (!result.ok) return "left";
   }

@@ -1,5 +1,5 @@
 import type { NodeName } from "../domain/ids.ts";
-import type { NodeInfo, NodeState } from "../domain/node-info.ts";
+import type { NodeInfo, NodeState, ProcessInfo } from "../domain/node-info.ts";
 import type { Membership } from "./membership.ts";
 
 /** A fixed list of nodes, in the order given. Their states are what callers report. */
@@ -17,6 +17,10 @@ class StaticMembership implements Membership {
 
   snapshot(): readonly NodeInfo[] {
     return this.#nodes;
+  }
+
+  processes(): readonly ProcessInfo[] {
+    return [];
   }
 
   report(name: NodeName, state: NodeState): void {

@@ -122,6 +122,11 @@ class LmdbMetadataStore implements MetadataStore {
     return found;
   }
 
+  async peek(bucket: BucketName, key: ObjectKey): Promise<StoredRecord | null> {
+    // This process is the only writer, so what it knows is all there is.
+    return await this.get(bucket, key);
+  }
+
   async summarize(): Promise<BucketSummary[]> {
     this.#refuseWhenClosed();
     const filled = [...this.#summaries.values()].filter((summary) => summary.objectCount > 0);

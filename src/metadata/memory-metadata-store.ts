@@ -63,6 +63,10 @@ class MemoryMetadataStore implements MetadataStore {
     return outcome;
   }
 
+  async peek(bucket: BucketName, key: ObjectKey): Promise<StoredRecord | null> {
+    return await this.get(bucket, key);
+  }
+
   async list(bucket: BucketName, options: ListOptions): Promise<ListPage> {
     this.#refuseWhenClosed();
     const { slots } = this.#records;

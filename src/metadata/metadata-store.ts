@@ -1,9 +1,15 @@
 import type { Deadline } from "../lib/deadline.ts";
 import type { BucketName, ObjectKey, Revision } from "../domain/ids.ts";
+import type { ChangeOp } from "../domain/change-event.ts";
 import type { ObjectRecord, StoredRecord } from "../domain/record.ts";
 
 /** One compare-and-set. `ifRevision` is `REVISION_NONE` for "no record of any state exists". */
-export type Change = { readonly record: ObjectRecord; readonly ifRevision: Revision };
+export type Change = {
+  readonly record: ObjectRecord;
+  readonly ifRevision: Revision;
+  /** What subscribers of change events are told; absent for what changes nothing that a reader sees (a fence, a digest filled in). */
+  readonly op?: ChangeOp;
+};
 
 export type CommitResult =
   | { readonly ok: true; readonly revision: Revision }
@@ -40,6 +46,13 @@ export type MetadataStore = {
    * @throws {StoreError} `metadata_unavailable` (retriable)
    */
   get(bucket: BucketName, key: ObjectKey, deadline: Deadline): Promise<StoredRecord | null>;
+  /**
+   * The record as this process knows it, which another process may have changed since: for writers, whose
+   * compare-and-set finds that out. Never older than what this process itself has committed or was answered. Nothing
+   * may be refused to a client on its evidence.
+   * @throws {StoreError} `metadata_unavailable` (retriable)
+   */
+  peek(bucket: BucketName, key: ObjectKey, deadline: Deadline): Promise<StoredRecord | null>;
   /**
    * Commits one change, durable when resolved. Changes that wait are committed together; a conflicting one is answered
    * by itself and the others go through. Several changes of one key in a batch apply in the order of their calls.

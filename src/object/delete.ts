@@ -26,7 +26,7 @@ export async function deleteObject(deps: ObjectDeps, request: DeleteRequest): Pr
       version: deps.nextTxid() as string as VersionId,
       modifiedAtMs: deps.clock.wallMs(),
     };
-    const result = await commitRecord(deps, tombstone, stored);
+    const result = await commitRecord(deps, tombstone, stored, "delete");
     if (result.ok) {
       deps.faults.reach("delete.committed");
       return { existed: true };

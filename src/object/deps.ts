@@ -30,6 +30,8 @@ export type ObjectTimeouts = {
 
 /** What the object paths need. Made once in `compose.ts`. */
 export type ObjectDeps = {
+  /** Unique among the processes of a cluster: intents carry it. */
+  readonly processName: string;
   readonly clock: Clock;
   readonly random: Random;
   readonly logger: Logger;

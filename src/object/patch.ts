@@ -68,7 +68,7 @@ async function patchSome(deps: ObjectDeps, requests: readonly PatchRequest[]): P
       continue;
     }
     if (run.record === null) return run.outcomes;
-    const result = await commitRecord(deps, run.record, stored);
+    const result = await commitRecord(deps, run.record, stored, "patch");
     if (!result.ok) continue;
     deps.faults.reach("patch.committed");
     deps.metrics.hotUpdates.inc(run.outcomes.length);
@@ -151,7 +151,7 @@ async function patchHotBlobs(
   const plan = planHotPatch({ layout: manifest.layout, hot, hotFields: settings.hotFields, patch: request.patch });
   if (plan.kind === "rewrite") return "rewrite";
   const put = putRequestOf(stored, request, plan.hot);
-  const write = beginWrite(deps, put, "exact");
+  const write = beginWrite(deps, put, "exact", "patch");
   const draft = await draftHotPart(plan.hot, () =>
     openBlobSet(deps, { write, request: put, settings }, "hot", redundancyOf(settings, "replication")),
   );
@@ -169,7 +169,7 @@ async function patchHotBlobs(
 async function rewriteDocument(deps: ObjectDeps, stored: StoredRecord, request: PatchRequest): Promise<Receipt | null> {
   return await withWholeDocument(deps, stored, async (document) => {
     const merged = await deps.coder.transform({ kind: "merge", document, patch: request.patch });
-    const outcome = await writeVersion(deps, putRequestOf(stored, request, merged), stored, "exact");
+    const outcome = await writeVersion(deps, putRequestOf(stored, request, merged), stored, "exact", "patch");
     return outcome.ok ? outcome.receipt : null;
   });
 }

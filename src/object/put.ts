@@ -12,7 +12,7 @@ import { putCoded } from "./put-coded.ts";
 import { putHybrid } from "./put-hybrid.ts";
 import { putInline } from "./put-inline.ts";
 import type { PutRequest } from "./requests.ts";
-import type { WriteOutcome } from "./write.ts";
+import type { Write, WriteOutcome } from "./write.ts";
 import { beginWrite, metadataDeadline } from "./write.ts";
 
 /**
@@ -26,7 +26,7 @@ export async function putObject(deps: ObjectDeps, request: PutRequest): Promise<
   const seen = await deps.metadata.get(request.bucket, request.key, metadataDeadline(deps));
   requireConditions(request.preconditions, seen);
   deps.faults.reach("put.parsed");
-  const outcome = await writeVersion(deps, request, seen, "replace");
+  const outcome = await writeVersion(deps, request, seen, "replace", "put");
   if (!outcome.ok) throw new StoreError("write_conflict", "Cannot commit: the object changed", { retriable: true });
   return outcome.receipt;
 }
@@ -36,13 +36,14 @@ export async function writeVersion(
   deps: ObjectDeps,
   request: PutRequest,
   seen: StoredRecord | null,
-  onConflict: "replace" | "exact",
+  onConflict: Write["onConflict"],
+  op: Write["op"],
 ): Promise<WriteOutcome> {
   const settings = deps.settingsOf(request.bucket);
   const body = new BodyReader(request.body, deps.objectBytesMax);
   try {
     const chosen = await pickStrategy(settings, request, body);
-    const put = { request, seen, body, settings, write: beginWrite(deps, request, onConflict) };
+    const put = { request, seen, body, settings, write: beginWrite(deps, request, onConflict, op) };
     const outcome = await putBy(deps, put, chosen);
     if (outcome.ok) countWrite(deps, outcome.receipt);
     return outcome;

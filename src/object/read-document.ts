@@ -140,7 +140,7 @@ async function* learnDigest(
   }
   const record = { ...stored.record, sha256: digest.digest("hex") };
   // A newer version makes this one's digest worthless, so a conflict is as good as a commit.
-  void commitRecord(deps, record, stored).catch((cause: unknown) => {
+  void commitRecord(deps, record, stored, null).catch((cause: unknown) => {
     deps.logger.warn({ cause: String(cause) }, "a digest that was learnt could not be kept");
   });
 }

@@ -1,4 +1,5 @@
 import { encodeDescriptor } from "../domain/blob.ts";
+import type { ChangeOp } from "../domain/change-event.ts";
 import { StoreError, isStoreError } from "../domain/errors.ts";
 import type { Revision, Txid, VersionId } from "../domain/ids.ts";
 import { REVISION_NONE } from "../domain/ids.ts";
@@ -9,6 +10,7 @@ import type { ObjectRecord, StoredRecord, UserAttributes } from "../domain/recor
 import { isDirty, nodesOf } from "../domain/record.ts";
 import type { Deadline } from "../lib/deadline.ts";
 import { deadlineIn } from "../lib/deadline.ts";
+import type { CommitResult } from "../metadata/metadata-store.ts";
 import type { BlobSetWriter } from "./blob-set-writer.ts";
 import { readable, requireConditions } from "./conditions.ts";
 import type { ObjectDeps } from "./deps.ts";
@@ -25,6 +27,8 @@ export type Write = ObjectAddress & {
    * later of two writers; `exact` gives up, because what is written was derived from the version seen.
    */
   readonly onConflict: "replace" | "exact";
+  /** What subscribers are told of it. */
+  readonly op: ChangeOp;
 };
 
 /** New content, as far as it is known before its blobs are durable. */
@@ -52,6 +56,7 @@ export function beginWrite(
   deps: ObjectDeps,
   request: ObjectAddress & { attributes: UserAttributes; preconditions: Preconditions },
   onConflict: Write["onConflict"],
+  op: ChangeOp,
 ): Write {
   const { bucket, key, attributes, preconditions } = request;
   return {
@@ -60,6 +65,7 @@ export function beginWrite(
     attributes,
     preconditions,
     onConflict,
+    op,
     txid: deps.nextTxid(),
     startedAtMs: deps.clock.wallMs(),
   };
@@ -110,8 +116,10 @@ export async function commitRecord(
   deps: ObjectDeps,
   record: ObjectRecord,
   seen: StoredRecord | null,
-): Promise<{ ok: true; revision: Revision } | { ok: false; current: StoredRecord | null }> {
-  return await deps.metadata.commit({ record, ifRevision: seen?.revision ?? REVISION_NONE }, metadataDeadline(deps));
+  op: ChangeOp | null,
+): Promise<CommitResult> {
+  const change = { record, ifRevision: seen?.revision ?? REVISION_NONE, ...(op === null ? {} : { op }) };
+  return await deps.metadata.commit(change, metadataDeadline(deps));
 }
 
 function recordOf(write: Write, current: StoredRecord | null, content: Content, manifest: Manifest): ObjectRecord {
@@ -152,7 +160,8 @@ async function appendIntent(
   const { txid, bucket, key, startedAtMs } = write;
   const planned = blobSetsOf(manifest).filter((set) => set.txid === txid);
   const revisionSeen = seen?.revision ?? REVISION_NONE;
-  await deps.wal.append({ txid, bucket, key, startedAtMs, revisionSeen, planned, replaces }, metadataDeadline(deps));
+  const intent = { txid, bucket, key, startedAtMs, writer: deps.processName, revisionSeen, planned, replaces };
+  await deps.wal.append(intent, metadataDeadline(deps));
   deps.faults.reach("put.intent-durable");
   return true;
 }
@@ -178,7 +187,7 @@ async function commitContent(
   let logged = loggedBefore;
   for (let attempt = 0; attempt < COMMIT_ATTEMPTS_MAX; attempt += 1) {
     const record = makeRecord(current);
-    const result = await commitRecord(deps, record, current);
+    const result = await commitRecord(deps, record, current, write.op);
     if (result.ok) {
       const replaced = replacedBlobs(current, record.manifest);
       return { ok: true, record, revision: result.revision, before: readable(current), replaced, logged };

@@ -106,7 +106,7 @@ class LmdbWal implements Wal {
       const chunk = this.#readChunk(start);
       for (const { sequence, value } of chunk) {
         if (found.length === limit) break;
-        if (this.#open.get(txidOf(value)) === sequence) found.push({ sequence, intent: intentOf(value) });
+        if (this.#open.get(txidOf(value)) === sequence) found.push(this.#entryOf(sequence, value));
       }
       const last = chunk.at(-1);
       if (last === undefined) break;
@@ -156,6 +156,12 @@ class LmdbWal implements Wal {
       this.#removeSoon();
     }
     return items.map((item) => appends.get(item)?.sequence ?? null);
+  }
+
+  #entryOf(sequence: WalSequence, value: Buffer): WalEntry {
+    const intent = intentOf(value);
+    // One machine wrote it and reads it, so its wall clock will do.
+    return { sequence, intent, ageMs: Math.max(0, this.#clock.wallMs() - intent.startedAtMs) };
   }
 
   #opened({ txid, isSettled }: Append, sequence: WalSequence): void {

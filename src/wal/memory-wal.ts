@@ -44,7 +44,7 @@ class MemoryWal implements Wal {
     const found: WalEntry[] = [];
     for (const [sequence, { encoded }] of this.#intents.bySequence) {
       if (found.length === limit) break;
-      if (sequence > after) found.push({ sequence, intent: decodeIntent(encoded) });
+      if (sequence > after) found.push({ sequence, intent: decodeIntent(encoded), ageMs: 0 });
     }
     return found;
   }

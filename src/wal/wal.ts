@@ -4,7 +4,12 @@ import type { Txid } from "../domain/ids.ts";
 
 /** Orders intents as they became durable; rises, with gaps. */
 export type WalSequence = number;
-export type WalEntry = { readonly sequence: WalSequence; readonly intent: Intent };
+export type WalEntry = {
+  readonly sequence: WalSequence;
+  readonly intent: Intent;
+  /** How long it is known to be open, by one clock alone: at most as long as it really is. */
+  readonly ageMs: number;
+};
 
 /** The log of writes under way. An intent is open from its append until it is settled. */
 export type Wal = {

@@ -92,6 +92,7 @@ export function openMemoryStore(options: MemoryStoreOptions = {}) {
   const metrics = createObjectMetrics(new Registry());
   const shared = { clock, logger: silentLogger, wal, nodes, pins, active };
   const deps: ObjectDeps = {
+    processName: "test",
     ...{ ...shared, metadata, membership, metrics, random: systemRandom, faults: noFaultPoints },
     coder: createInlineCoder({ clock, reedSolomon: createReedSolomon({ forceFallback: true }) }),
     stripes: new StripePool({ keptBytesMax: 0 }),

@@ -35,6 +35,7 @@ export function sampleIntent(n: number, changes: Partial<Intent> = {}): Intent {
     bucket: BUCKET,
     key: `key-${n}` as ObjectKey,
     startedAtMs: 1_750_000_000_000 + n,
+    writer: `gateway-${n % 3}`,
     revisionSeen: 0 as Intent["revisionSeen"],
     planned: [
       {

@@ -54,5 +54,10 @@ export const PROBLEMS = {
   format_unknown: { status: 500, title: "Stored format unknown", open: false },
   data_dir_locked: { status: 500, title: "Internal error", open: false },
   config_invalid: { status: 500, title: "Internal error", open: false },
+  nats_unavailable: { status: 503, title: "Cluster not reachable", open: false, retryAfterS: 2 },
+  nats_unsafe: { status: 500, title: "Internal error", open: false },
+  cluster_mismatch: { status: 500, title: "Internal error", open: false },
+  name_taken: { status: 500, title: "Internal error", open: false },
+  node_refused: { status: 503, title: "Storage node not available", open: false, retryAfterS: 10 },
   internal: { status: 500, title: "Internal error", open: false },
 } as const satisfies Record<ErrorCode, ProblemKind>;

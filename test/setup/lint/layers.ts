@@ -4,7 +4,7 @@
  */
 const PORTS = ["blob", "coding", "lease", "membership", "metadata", "wal"];
 const DATA = ["lib", "limits.ts", "domain"];
-const BELOW_PORTS = [...DATA, "placement"];
+const BELOW_PORTS = [...DATA, "placement", "nats"];
 const BELOW_OBJECT = [...BELOW_PORTS, ...PORTS];
 const BELOW_ROLE = [...BELOW_OBJECT, "object", "healer", "node", "gateway", "runtime"];
 const CONFIG = ["config", "config.ts"];
@@ -15,6 +15,7 @@ export const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   "limits.ts": ["lib"],
   domain: DATA,
   placement: DATA,
+  nats: DATA,
   ...Object.fromEntries(PORTS.map((port) => [port, BELOW_PORTS])),
   runtime: DATA,
   node: [...BELOW_PORTS, "blob", "runtime"],
@@ -23,7 +24,8 @@ export const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   gateway: [...BELOW_OBJECT, "object", "healer", "runtime"],
   config: [...DATA, "config.ts"],
   "config.ts": [...DATA, "config"],
-  cli: [...DATA, ...CONFIG],
+  client: [...DATA, "nats"],
+  cli: [...DATA, ...CONFIG, "nats", "client"],
   "compose.ts": [...BELOW_ROLE, ...CONFIG],
   role: [...BELOW_ROLE, ...CONFIG, "compose.ts"],
   "main.ts": [...BELOW_ROLE, ...CONFIG, "role", "compose.ts", "cli"],
@@ -41,8 +43,8 @@ export const PACKAGE_HOMES: readonly { readonly packages: RegExp; readonly files
   },
   {
     packages: /^@nats-io\//,
-    files: /\/nats-[^/]+\.ts$|^src\/gateway\/nats\/|^src\/compose\.ts$/,
-    home: "nats-*.ts, src/gateway/nats/ and src/compose.ts",
+    files: /\/nats-[^/]+\.ts$|^src\/(?:gateway\/nats|client)\/|^src\/compose\.ts$/,
+    home: "nats-*.ts, src/gateway/nats/, src/client/ and src/compose.ts",
   },
 ];
 

@@ -45,6 +45,7 @@ function parseState(text: string): RecoverState {
       bucket: "b" as BucketName,
       key: "k" as ObjectKey,
       startedAtMs: 0,
+      writer: "",
       revisionSeen: Number(seen) as Revision,
       planned: [planned],
       replaces: replaces.map(parseBlob),

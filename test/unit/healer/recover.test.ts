@@ -48,7 +48,7 @@ async function leaveWrite(store: MemoryStore, held: readonly number[], replaces:
     fencedTxids: [],
   };
   const revisionSeen = seen?.revision ?? REVISION_NONE;
-  const intent = { txid, bucket: BUCKET, key: KEY, startedAtMs: 0, revisionSeen };
+  const intent = { txid, bucket: BUCKET, key: KEY, startedAtMs: 0, writer: "", revisionSeen };
   const planned = [{ ...set, sizeBytes: 0 }];
   await store.deps.wal.append(
     { ...intent, planned, replaces: replaces === null ? [] : placedBlobsOf(replaces) },

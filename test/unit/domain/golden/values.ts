@@ -116,6 +116,7 @@ export const INTENTS: Readonly<Record<string, Intent>> = {
     bucket: "default" as BucketName,
     key: "k" as ObjectKey,
     startedAtMs: 1_750_000_000_123,
+    writer: "",
     revisionSeen: 0 as Revision,
     planned: [{ ...shards, sizeBytes: 0 }],
     replaces: [],
@@ -125,6 +126,7 @@ export const INTENTS: Readonly<Record<string, Intent>> = {
     bucket: "default" as BucketName,
     key: "photos/ключ 😀.jpg" as ObjectKey,
     startedAtMs: 1_750_000_000_123,
+    writer: "",
     revisionSeen: (2 ** 45 + 3) as Revision,
     planned: [
       { ...coldShards, txid: TXID, sizeBytes: 0 },

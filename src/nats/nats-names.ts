@@ -1,0 +1,54 @@
+/**
+ * What streams, buckets and subjects are called. Subjects allow few characters, so names of clients' making are encoded;
+ * everything inside a cluster stands under its name, so that several clusters may share servers.
+ */
+import type { BucketName, ObjectKey } from "../domain/ids.ts";
+import type { ChangeOp } from "../domain/change-event.ts";
+
+export type NatsNames = ReturnType<typeof natsNamesOf>;
+
+/** `clusterName`: lower-case letters, digits and hyphens. */
+export function natsNamesOf(clusterName: string) {
+  const streamPrefix = `KINTSUGI_${clusterName.toUpperCase().replaceAll("-", "_")}`;
+  const subjectPrefix = `_kintsugi.${clusterName}`;
+  return Object.freeze({
+    metadataStream: (index: number) => `${streamPrefix}_META_${index}`,
+    /** All subjects of one metadata stream. */
+    metadataSubjects: (index: number) => `${subjectPrefix}.meta.${index}.>`,
+    recordSubject: (index: number, bucket: BucketName, key: ObjectKey) =>
+      `${subjectPrefix}.meta.${index}.record.${encodeToken(bucket)}.${encodeToken(key)}`,
+    /** A message here orders a reader behind everything that was committed before. */
+    barrierSubject: (index: number) => `${subjectPrefix}.meta.${index}.barrier`,
+    /** What a commit tells subscribers, stored with it; one subject per message, so that none replaces another. */
+    outboxSubject: (index: number, id: string) => `${subjectPrefix}.meta.${index}.outbox.${id}`,
+    outboxSubjects: (index: number) => `${subjectPrefix}.meta.${index}.outbox.*`,
+    walStream: `${streamPrefix}_WAL`,
+    walSubject: `${subjectPrefix}.wal`,
+    eventsStream: `${streamPrefix}_EVENTS`,
+    /** KV buckets. */
+    leaseBucket: `kintsugi_${clusterName}_lease`,
+    /** Who is there, durable. */
+    membersBucket: `kintsugi_${clusterName}_members`,
+    settingsBucket: `kintsugi_${clusterName}_settings`,
+    /** Heartbeats and what processes tell each other in passing: core NATS, stored nowhere. */
+    heartbeatSubject: (role: string, name: string) => `${subjectPrefix}.heartbeat.${role}.${name}`,
+    heartbeatSubjects: `${subjectPrefix}.heartbeat.*.*`,
+    pinsSubject: (name: string) => `${subjectPrefix}.pins.${name}`,
+    pinsSubjects: `${subjectPrefix}.pins.*`,
+  });
+}
+
+/** Subject of a change event, part of the interface for clients. A dot in a bucket's name is written `_`, which no bucket has. */
+export function eventSubject(bucket: string, op: ChangeOp): string {
+  return `kintsugi.events.${bucket.replaceAll(".", "_")}.${op}`;
+}
+
+export const EVENT_SUBJECTS = "kintsugi.events.*.*";
+
+export function encodeToken(text: string): string {
+  return Buffer.from(text, "utf8").toString("base64url");
+}
+
+export function decodeToken(token: string): string {
+  return Buffer.from(token, "base64url").toString("utf8");
+}
