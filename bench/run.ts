@@ -9,6 +9,11 @@ import { parseArgs } from "node:util";
 import { describeMachine, machineLine } from "./machine.ts";
 import { printRow, writeReport, type ReportRow } from "./report.ts";
 import type { Row } from "./row.ts";
+import { clusterLarge } from "./rows/cluster-large.ts";
+import { clusterNats } from "./rows/cluster-nats.ts";
+import { clusterPatch } from "./rows/cluster-patch.ts";
+import { clusterSlowNode } from "./rows/cluster-slow-node.ts";
+import { clusterGetSmall, clusterPutInline, clusterPutSmall } from "./rows/cluster-small.ts";
 import { hotPatch } from "./rows/hot-patch.ts";
 import { getLarge, putLarge } from "./rows/large-objects.ts";
 import { uploadMemory } from "./rows/memory.ts";
@@ -28,6 +33,13 @@ const ROWS: readonly Row[] = [
   overhead,
   start,
   thousandObjects,
+  clusterPutSmall,
+  clusterPutInline,
+  clusterGetSmall,
+  clusterLarge,
+  clusterPatch,
+  clusterNats,
+  clusterSlowNode,
 ];
 
 /** On the same disk as the checkout, which is where `npm start` keeps its data; a temporary directory may be memory. */

@@ -3,6 +3,9 @@ import { spawnSync } from "node:child_process";
 import { existsSync, mkdirSync, mkdtempSync, readdirSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 
+/** Where the project keeps what it has fetched. */
+export const CACHE_DIR = join(import.meta.dirname, "../.cache");
+
 const KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg";
 
 export type ArchivePackage = {
@@ -15,7 +18,7 @@ export type ArchivePackage = {
  * Downloads and unpacks a package under `cacheDir` unless it is there already; answers the folder that holds its files.
  * @throws {Error} that says in one sentence why it cannot be had
  */
-export function unpackPackage({ name, suite }: ArchivePackage, cacheDir: string): string {
+export function unpackPackage({ name, suite }: ArchivePackage, cacheDir: string = CACHE_DIR): string {
   const folder = join(cacheDir, `${name}-${suite ?? "system"}`);
   if (existsSync(folder)) return folder;
   if (!runs("apt-get", ["--version"]) || !runs("dpkg", ["--version"])) {
@@ -33,11 +36,19 @@ export function unpackPackage({ name, suite }: ArchivePackage, cacheDir: string)
     const file = readdirSync(work).find((entry) => entry.endsWith(".deb"));
     if (file === undefined) throw new Error(`Cannot fetch ${name}: the archive gave no package`);
     run("dpkg", ["-x", file, "files"], work, `Cannot unpack ${name}`);
-    // In one step, so that a run that was cut off leaves nothing that looks complete.
-    if (!existsSync(folder)) renameSync(join(work, "files"), folder);
+    publish(join(work, "files"), folder);
     return folder;
   } finally {
     rmSync(work, { recursive: true, force: true });
+  }
+}
+
+/** In one step, so that a run that was cut off leaves nothing that looks complete. Of several runs at once the first wins. */
+function publish(files: string, folder: string): void {
+  try {
+    renameSync(files, folder);
+  } catch (cause) {
+    if (!existsSync(folder)) throw cause;
   }
 }
 

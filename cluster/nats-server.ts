@@ -6,8 +6,6 @@ import { unpackPackage } from "./debian-archive.ts";
 /** The first with atomic batches that hold what they promise. */
 export const NATS_VERSION_MIN = "2.12.4";
 
-const CACHE_DIR = join(import.meta.dirname, "../.cache");
-
 /**
  * Path of a nats-server ≥ `NATS_VERSION_MIN`: `$NATS_SERVER`, then PATH, then the project's cache, then Debian's archive.
  * @throws {Error} that says in one sentence what was looked for
@@ -21,7 +19,7 @@ export function findNatsServer(named: string | undefined = process.env["NATS_SER
   if (onPath !== null && isNewEnough(onPath)) return "nats-server";
   let path: string;
   try {
-    path = join(unpackPackage({ name: "nats-server", suite: "sid" }, CACHE_DIR), "usr/sbin/nats-server");
+    path = join(unpackPackage({ name: "nats-server", suite: "sid" }), "usr/sbin/nats-server");
   } catch (cause) {
     const found = onPath === null ? "none is on PATH" : `the one on PATH is ${onPath}`;
     throw new Error(

@@ -23,6 +23,7 @@ import { parseSettingsFile, type SettingsFile } from "./config/settings-file.ts"
 import { showValue } from "./config/values.ts";
 import { StoreError } from "./domain/errors.ts";
 import type { BucketName, NodeName } from "./domain/ids.ts";
+import type { ProcessRole } from "./domain/node-info.ts";
 import type { BucketSettings } from "./domain/settings.ts";
 import type { FaultPoint } from "./lib/fault-points.ts";
 
@@ -34,8 +35,17 @@ export type NodeConfig = {
   readonly weight: number;
 };
 
-/** What must be equal in every process of a cluster. */
+export type Credentials = {
+  readonly clusterSecret: string | null;
+  readonly natsPassword: string | null;
+  readonly natsToken: string | null;
+};
+
+/** What must be equal in every process of a cluster; `nodes` are those of the embedded store alone. */
 export type ClusterConfig = {
+  readonly name: string;
+  readonly metadataStreams: number;
+  readonly streamReplicas: number;
   readonly nodes: readonly NodeConfig[];
   readonly bucketDefaults: BucketSettings;
   /** Only buckets with settings of their own, complete; ask `bucketSettings`. */
@@ -45,7 +55,15 @@ export type ClusterConfig = {
 /** Everything an operator decided. Each setting is explained in `config/schema.ts`. */
 export type Config = {
   readonly host: string;
-  readonly port: number;
+  /** Null: the usual one of the role. */
+  readonly port: number | null;
+  /** Null: the role and the host name. */
+  readonly name: string | null;
+  /** `host:port`; null: where it listens. */
+  readonly advertise: string | null;
+  readonly region: string;
+  readonly zone: string;
+  readonly weight: number;
   readonly dataDir: string;
   readonly logLevel: (typeof LOG_LEVELS)[number];
   readonly logFormat: (typeof LOG_FORMATS)[number];
@@ -69,6 +87,26 @@ export type Config = {
     /** Addresses or CIDR networks. */
     readonly trustedProxies: readonly string[];
   };
+  readonly nats: {
+    readonly servers: readonly string[];
+    readonly user: string | null;
+    readonly credsFile: string | null;
+    readonly tlsCaFile: string | null;
+    readonly tlsCertFile: string | null;
+    readonly tlsKeyFile: string | null;
+    readonly monitorUrls: readonly string[];
+    readonly allowUnsafe: boolean;
+    readonly requestsMax: number;
+  };
+  /** Where secrets are kept. */
+  readonly secrets: {
+    readonly clusterSecretFile: string | null;
+    readonly natsPasswordFile: string | null;
+    readonly natsTokenFile: string | null;
+  };
+  /** The secrets themselves: never shown, never logged. */
+  readonly credentials: Credentials;
+  readonly events: { readonly ageMsMax: number; readonly bytesMax: number };
   readonly cluster: ClusterConfig;
   /** A fault point, optionally `name:n` for the n-th time it is reached, where a test wants this process killed. */
   readonly testKillAt: string | null;
@@ -97,7 +135,19 @@ const ENV_PREFIX = "KINTSUGI_";
 /** Variables that are not settings of the store: where the file is, which store clients talk to, and the test hook. */
 const ENV_CONFIG = "KINTSUGI_CONFIG";
 const ENV_URL = "KINTSUGI_URL";
+const ENV_NATS = "KINTSUGI_NATS";
 const ENV_TEST_KILL_AT = "KINTSUGI_TEST_KILL_AT";
+/** Secrets and the settings that name a file for them. A secret is no setting: it never stands in a file with others. */
+const SECRETS = [
+  { name: "clusterSecret", variable: "KINTSUGI_CLUSTER_SECRET", fileSetting: "clusterSecretFile" },
+  { name: "natsPassword", variable: "KINTSUGI_NATS_PASSWORD", fileSetting: "natsPasswordFile" },
+  { name: "natsToken", variable: "KINTSUGI_NATS_TOKEN", fileSetting: "natsTokenFile" },
+] as const satisfies readonly { name: keyof Credentials; variable: string; fileSetting: keyof Config["secrets"] }[];
+const CLUSTER_SECRET_CHARACTERS_MIN = 16;
+const NOT_SETTINGS: ReadonlySet<string> = new Set([
+  ...[ENV_CONFIG, ENV_URL, ENV_NATS, ENV_TEST_KILL_AT],
+  ...SECRETS.map(({ variable }) => variable),
+]);
 
 const FAULT_POINTS = {
   "put.parsed": true,
@@ -112,6 +162,16 @@ const FAULT_POINTS = {
   "delete.parsed": true,
   "delete.committed": true,
 } satisfies Record<FaultPoint, true>;
+
+const PORTS = { all: 8_000, gateway: 8_000, node: 8_100, healer: 8_200 } as const satisfies Record<
+  ProcessRole | "all",
+  number
+>;
+
+/** The port that a process of this role listens on. */
+export function portOf(config: Pick<Config, "port">, role: ProcessRole | "all"): number {
+  return config.port ?? PORTS[role];
+}
 
 /** @throws {StoreError} `config_invalid` with every problem, one per line */
 export function loadConfig(sources: ConfigSources): Config {
@@ -140,7 +200,8 @@ export function readConfig(sources: ConfigSources): ConfigResult {
   }
   if (!parsed.success || fileBroken) return { ok: false, problems };
 
-  const config = configOf(parsed.data, sources.cores, killAt);
+  const credentials = readCredentials(parsed.data, sources, problems);
+  const config = configOf(parsed.data, sources.cores, { credentials, testKillAt: killAt });
   for (const { path, against, message } of findContradictions(config.cluster)) {
     const source = exactSourceOf(path, file, overrides) ?? exactSourceOf(against, file, overrides) ?? DEFAULTS;
     problems.push({ source, path: path.join("."), message });
@@ -202,10 +263,10 @@ function overridesOfEnvironment(env: ConfigSources["env"], problems: ConfigProbl
   for (const [name, value] of Object.entries(env)) {
     // An empty variable counts as unset: that is how shells and compose files clear one.
     if (!name.startsWith(ENV_PREFIX) || value === undefined || value === "") continue;
-    if (name === ENV_CONFIG || name === ENV_URL || name === ENV_TEST_KILL_AT) continue;
+    if (NOT_SETTINGS.has(name)) continue;
     const path = paths.get(name);
     if (path === undefined) {
-      const nearest = nearestName(name, [...paths.keys(), ENV_CONFIG, ENV_URL]);
+      const nearest = nearestName(name, [...paths.keys(), ...NOT_SETTINGS]);
       problems.push({ source: name, path: "", message: `unknown variable, did you mean ${nearest?.name}?` });
     } else {
       overrides.push({ path, value, source: name });
@@ -234,7 +295,7 @@ function setOwn(target: Record<string, unknown>, name: string, value: unknown): 
   Object.defineProperty(target, name, { value, enumerable: true, writable: true, configurable: true });
 }
 
-function configOf(settings: Settings, cores: number, testKillAt: string | null): Config {
+function configOf(settings: Settings, cores: number, apart: Pick<Config, "credentials" | "testKillAt">): Config {
   const { cluster, threads, ...process } = settings;
   const buckets: Record<string, BucketSettings> = Object.create(null) as Record<string, BucketSettings>;
   for (const [name, own] of Object.entries(cluster.buckets)) {
@@ -245,9 +306,34 @@ function configOf(settings: Settings, cores: number, testKillAt: string | null):
   return {
     ...process,
     threads: threads ?? Math.max(1, cores),
-    cluster: { nodes, bucketDefaults: cluster.bucketDefaults, buckets },
-    testKillAt,
+    cluster: { ...cluster, nodes, buckets },
+    ...apart,
   };
+}
+
+/** A variable wins over a file. A file's last line end is not part of the secret. */
+function readCredentials(settings: Settings, sources: ConfigSources, problems: ConfigProblem[]): Credentials {
+  const credentials: Record<keyof Credentials, string | null> = {
+    clusterSecret: null,
+    natsPassword: null,
+    natsToken: null,
+  };
+  for (const { name, variable, fileSetting } of SECRETS) {
+    const file = settings.secrets[fileSetting];
+    const source = sources.env[variable] ? variable : `secrets.${fileSetting}`;
+    const refuse = (message: string) => problems.push({ source, path: "", message });
+    try {
+      const text = sources.env[variable] || (file === null ? null : sources.readFile(file));
+      if (text === null && file !== null) refuse(`there is no file ${file}`);
+      credentials[name] = text === null ? null : text.replace(/\r?\n$/, "");
+    } catch (cause) {
+      refuse(`the file cannot be read: ${cause instanceof Error ? cause.message : String(cause)}`);
+    }
+    if (name === "clusterSecret" && (credentials[name]?.length ?? Infinity) < CLUSTER_SECRET_CHARACTERS_MIN) {
+      refuse(`the secret is too short: give at least ${CLUSTER_SECRET_CHARACTERS_MIN} characters`);
+    }
+  }
+  return credentials;
 }
 
 function isFaultPoint(text: string): boolean {

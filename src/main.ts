@@ -18,10 +18,18 @@ const io = {
   clock: systemClock,
   signal: stop.signal,
 };
-// Storage engine, threads and web server load for `serve` alone: the other commands start without them.
-const exitCode = await runCli(process.argv.slice(2), io, async (config) => {
-  const { runAll } = await import("./role/all.ts");
-  return await runAll(config);
+// Storage engine, threads and web server load for the roles that need them: the other commands start without.
+const exitCode = await runCli(process.argv.slice(2), io, async (role, config) => {
+  switch (role) {
+    case "all":
+      return await (await import("./role/all.ts")).runAll(config);
+    case "gateway":
+      return await (await import("./role/gateway.ts")).runGateway(config);
+    case "node":
+      return await (await import("./role/node.ts")).runNode(config);
+    case "healer":
+      return await (await import("./role/healer.ts")).runHealer(config);
+  }
 });
 // Ends also what would keep the process alive, such as an open stdin, but not before all output is out.
 process.stdout.write("", () => process.exit(exitCode));

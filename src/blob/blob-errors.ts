@@ -38,6 +38,12 @@ export function waitTooLong(node: NodeName, action: string): StoreError {
   );
 }
 
+export function readGivenUp(node: NodeName, id: BlobId): StoreError {
+  return new StoreError("deadline_exceeded", `Cannot read blob ${id} on node ${node}: nobody waits for it any more`, {
+    retriable: true,
+  });
+}
+
 export function writerConflict(node: NodeName, id: BlobId): StoreError {
   return new StoreError("write_conflict", `Cannot write blob ${id} on node ${node}: another writer is at it`, {
     retriable: true,

@@ -7,7 +7,7 @@ import type { Clock } from "../lib/clock.ts";
 import type { Deadline } from "../lib/deadline.ts";
 import { remainingMs, withDeadline } from "../lib/deadline.ts";
 import { nextTurn } from "../lib/next-turn.ts";
-import { blobDamaged, blobNotFound, waitTooLong } from "./blob-errors.ts";
+import { blobDamaged, blobNotFound, readGivenUp, waitTooLong } from "./blob-errors.ts";
 import type { BlobDamage } from "./blob-store.ts";
 import type { Seal } from "./seal.ts";
 import { packedCells, sealChecksum, volumeOfCell } from "./seal.ts";
@@ -41,7 +41,12 @@ export async function readBlobCells(
   window: { readonly first: number; readonly count: number },
   deadline: Deadline,
   into: Uint8Array | undefined,
+  signal: AbortSignal | undefined,
 ): Promise<Cell[]> {
+  const assertWanted = () => {
+    if (signal?.aborted === true) throw readGivenUp(deps.node, id);
+  };
+  assertWanted();
   const target = into === undefined ? null : { bytes: into, used: 0 };
   const { seal } = findSeal(deps, id);
   const end = Math.min(seal.cellCount, window.first + window.count);
@@ -50,6 +55,8 @@ export async function readBlobCells(
   for (let first = window.first; first < end; first += CELLS_PER_TURN) {
     const turnEnd = Math.min(end, first + CELLS_PER_TURN);
     await prefetchCells(deps, findSeal(deps, id).seal, first, turnEnd, deadline);
+    // From here to the end of the copy nothing is awaited: what was aborted before is not written to.
+    assertWanted();
     cells.push(...copyStoredCells(deps, id, first, turnEnd, target));
   }
   return cells;

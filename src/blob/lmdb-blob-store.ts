@@ -167,8 +167,16 @@ class LmdbBlobStore implements BlobStore {
     });
   }
 
-  readCells(id: BlobId, first: number, count: number, deadline: Deadline, into?: Uint8Array): Promise<Cell[]> {
-    return this.#attempt("read cells", () => readBlobCells(this.#reader, id, { first, count }, deadline, into));
+  readCells(
+    id: BlobId,
+    first: number,
+    count: number,
+    deadline: Deadline,
+    into?: Uint8Array,
+    signal?: AbortSignal,
+  ): Promise<Cell[]> {
+    const window = { first, count };
+    return this.#attempt("read cells", () => readBlobCells(this.#reader, id, window, deadline, into, signal));
   }
 
   describe(id: BlobId, _deadline: Deadline): Promise<{ info: BlobInfo; descriptor: Uint8Array } | null> {

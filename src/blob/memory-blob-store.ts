@@ -5,7 +5,7 @@ import type { NodeState, NodeUsage } from "../domain/node-info.ts";
 import { assert } from "../lib/assert.ts";
 import type { Clock } from "../lib/clock.ts";
 import { LIMITS } from "../limits.ts";
-import { blobNotFound, nodeClosed, writerAborted, writerConflict } from "./blob-errors.ts";
+import { blobNotFound, nodeClosed, readGivenUp, writerAborted, writerConflict } from "./blob-errors.ts";
 import type { BlobDamage, BlobStore, BlobWriter, SealedBlob } from "./blob-store.ts";
 
 type StoredCell = { readonly payload: Uint8Array; readonly checksum: CellChecksum };
@@ -68,8 +68,16 @@ export class MemoryBlobStore implements BlobStore {
     };
   }
 
-  async readCells(id: BlobId, first: number, count: number, _deadline: unknown, into?: Uint8Array): Promise<Cell[]> {
+  async readCells(
+    id: BlobId,
+    first: number,
+    count: number,
+    _deadline: unknown,
+    into?: Uint8Array,
+    signal?: AbortSignal,
+  ): Promise<Cell[]> {
     this.#assertOpen("read cells");
+    if (signal?.aborted === true) throw readGivenUp(this.node, id);
     let used = 0;
     return this.#find(id)
       .cells.slice(first, first + count)

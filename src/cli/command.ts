@@ -1,9 +1,12 @@
 import type { CliIo } from "./io.ts";
-import { RestClient } from "./rest-client.ts";
+import type { NatsAddress } from "./nats-store.ts";
+import type { StoreClient } from "./store-client.ts";
 
 /** Options that every command talking to a store takes. */
 export type ClientOptions = {
   readonly url: string;
+  /** Null: the store is reached by `url`. */
+  readonly nats: NatsAddress | null;
   /** Null: the store's default bucket. */
   readonly bucket: string | null;
   /** Machine output: one JSON value per line on stdout, nothing else. */
@@ -13,12 +16,23 @@ export type ClientOptions = {
 export async function withClient<T>(
   io: CliIo,
   options: ClientOptions,
-  work: (client: RestClient) => Promise<T>,
+  work: (client: StoreClient) => Promise<T>,
 ): Promise<T> {
-  const client = new RestClient({ url: options.url, clock: io.clock, signal: io.signal });
+  const client = await openClient(io, options);
   try {
     return await work(client);
   } finally {
-    client.close();
+    await client.close();
   }
+}
+
+/** Only the door that is used is loaded. */
+async function openClient(io: CliIo, { url, nats }: ClientOptions): Promise<StoreClient> {
+  if (nats !== null) {
+    const { connectNats, natsStoreOf } = await import("./nats-store.ts");
+    return natsStoreOf(io, await connectNats(io, nats));
+  }
+  const { RestClient } = await import("./rest-client.ts");
+  const { restStoreOf } = await import("./rest-store.ts");
+  return restStoreOf(new RestClient({ url, clock: io.clock, signal: io.signal }));
 }

@@ -10,6 +10,8 @@ export type ConfigOptions = {
   readonly config: string | null;
   readonly host: string | null;
   readonly port: string | null;
+  readonly name: string | null;
+  readonly allowUnsafeNats: boolean;
   readonly dataDir: string | null;
   readonly logLevel: string | null;
   readonly logFormat: string | null;
@@ -34,7 +36,7 @@ export async function runConfigCheck(io: CliIo, file: string, json: boolean): Pr
 
 /** `kintsugi config show`: what `serve` would run with. */
 export async function runConfigShow(io: CliIo, options: ConfigOptions & { readonly json: boolean }): Promise<ExitCode> {
-  const { testKillAt: _, ...settings } = configOf(options);
+  const { testKillAt: _, credentials: __, ...settings } = configOf(options);
   // By way of JSON, so that YAML gets plain data; lists of words stay on one line.
   const plain = JSON.stringify(settings);
   await writeLine(
@@ -55,6 +57,8 @@ function flagsOf(options: ConfigOptions): FlagSetting[] {
     ["--host", "host", options.host],
     ["--port", "port", options.port],
     ["--data-dir", "dataDir", options.dataDir],
+    ["--name", "name", options.name],
+    ["--allow-unsafe-nats", "nats.allowUnsafe", options.allowUnsafeNats ? "true" : null],
     ["--log-level", "logLevel", options.logLevel],
     ["--log-format", "logFormat", options.logFormat],
   ];

@@ -6,8 +6,7 @@ import { withClient, type ClientOptions } from "./command.ts";
 import { CliError, EXIT, usageError, type ExitCode } from "./exit.ts";
 import { displayText, writeLine, writeOut, type CliIo } from "./io.ts";
 import { startProgress } from "./progress.ts";
-import type { RestResponse } from "./rest-client.ts";
-import { objectTarget } from "./targets.ts";
+import type { DownloadAnswer } from "./store-client.ts";
 import { createTally } from "./transfer.ts";
 
 export type GetOptions = ClientOptions & {
@@ -22,15 +21,15 @@ export async function runGet(io: CliIo, key: string, file: string | null, option
   const toStdout = file === null || file === "-";
   if (toStdout && options.json) throw usageError("--json describes what was written to a FILE: name one");
   if (options.range !== null && options.fields !== null) throw usageError("--range and --fields exclude each other");
-  const headers = options.range === null ? {} : { range: rangeHeader(options.range) };
-  const target = objectTarget(key, { bucket: options.bucket, fields: options.fields });
+  const { bucket, range, fields } = options;
+  if (range !== null) requireRange(range);
   await withClient(io, options, async (client) => {
     // The place to write to is settled first: a request that could not be stored is not worth making.
     const path = toStdout ? null : await pathFor(file, key);
-    const response = await client.request({ method: "GET", target, headers });
+    const answer = await client.get(key, { bucket, range, fields });
     const sink = path === null ? stdoutSink(io) : await openFileSink(path);
     try {
-      const received = await receive(io, key, response, sink);
+      const received = await receive(io, key, answer, sink);
       await sink.commit();
       if (path !== null) await report(io, { key, file: path, ...received }, options.json);
     } catch (cause) {
@@ -47,23 +46,20 @@ type Received = { readonly sizeBytes: number; readonly sha256: string; readonly 
  * Copies the answer and proves it. `verified` is false where there is nothing to compare with: part of an object was
  * asked for, or nobody has read the whole since a field of it changed.
  */
-async function receive(io: CliIo, key: string, response: RestResponse, sink: Sink): Promise<Received> {
-  const length = response.headers["content-length"];
-  const progress = startProgress(io, basename(key) || key, length === undefined ? null : Number(length));
+async function receive(io: CliIo, key: string, answer: DownloadAnswer, sink: Sink): Promise<Received> {
+  const progress = startProgress(io, basename(key) || key, answer.sizeBytes);
   const tally = createTally(progress);
   try {
-    for await (const chunk of tally.follow(response.chunks)) await sink.write(chunk);
+    for await (const chunk of tally.follow(answer.chunks)) await sink.write(chunk);
   } finally {
     progress.stop();
   }
   const sha256 = tally.sha256();
-  const expected = response.headers["x-kintsugi-sha256"];
-  const comparable = response.status === 200 && typeof expected === "string" && expected !== "";
-  if (comparable && expected !== sha256) {
-    const message = `${JSON.stringify(key)} should have SHA-256 ${expected}, what arrived has ${sha256}`;
+  if (answer.sha256 !== null && answer.sha256 !== sha256) {
+    const message = `${JSON.stringify(key)} should have SHA-256 ${answer.sha256}, what arrived has ${sha256}`;
     throw new CliError(EXIT.damaged, "verification_failed", message);
   }
-  return { sizeBytes: tally.sizeBytes, sha256, verified: comparable };
+  return { sizeBytes: tally.sizeBytes, sha256, verified: answer.sha256 !== null };
 }
 
 async function report(io: CliIo, result: Received & { key: string; file: string }, json: boolean): Promise<void> {
@@ -121,7 +117,7 @@ async function pathFor(file: string, key: string): Promise<string> {
   return join(file, name);
 }
 
-function rangeHeader(range: string): string {
-  if (/^(\d+-\d*|-\d+)$/.test(range)) return `bytes=${range}`;
+function requireRange(range: string): void {
+  if (/^(\d+-\d*|-\d+)$/.test(range)) return;
   throw usageError(`--range ${JSON.stringify(range)} is not first-last, first- or -suffix, in bytes`);
 }

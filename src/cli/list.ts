@@ -3,22 +3,9 @@ import { LIMITS } from "../limits.ts";
 import { withClient, type ClientOptions } from "./command.ts";
 import { EXIT, type ExitCode } from "./exit.ts";
 import { displayText, formatTable, writeLine, type CliIo } from "./io.ts";
-import { encodeQuery } from "./targets.ts";
+import type { ListAnswer } from "./store-client.ts";
 
 export type ListOptions = ClientOptions & { readonly delimiter: string | null; readonly long: boolean };
-
-type ListEntry = {
-  readonly key: string;
-  readonly sizeBytes: number;
-  readonly strategy: string;
-  readonly modifiedAt: string;
-};
-type ListPage = {
-  readonly objects: readonly ListEntry[];
-  readonly commonPrefixes: readonly string[];
-  /** Where the next page starts; null on the last one. */
-  readonly next: string | null;
-};
 
 /** `kintsugi ls [PREFIX]`: every page, each printed before the next is asked for. */
 export async function runList(io: CliIo, prefix: string | null, options: ListOptions): Promise<ExitCode> {
@@ -26,8 +13,7 @@ export async function runList(io: CliIo, prefix: string | null, options: ListOpt
     let after: string | null = null;
     do {
       const { bucket, delimiter } = options;
-      const target = `/objects${encodeQuery({ prefix, delimiter, after, limit: LIMITS.listPageMax, bucket })}`;
-      const page = (await client.requestJson({ method: "GET", target })) as ListPage;
+      const page: ListAnswer = await client.list({ prefix, delimiter, after, limit: LIMITS.listPageMax, bucket });
       const lines = options.json ? jsonLines(page) : textLines(page, options.long);
       for (const line of lines) await writeLine(io.stdout, line);
       after = page.next ?? null;
@@ -36,12 +22,12 @@ export async function runList(io: CliIo, prefix: string | null, options: ListOpt
   return EXIT.ok;
 }
 
-function jsonLines(page: ListPage): string[] {
+function jsonLines(page: ListAnswer): string[] {
   const prefixes = page.commonPrefixes.map((prefix) => JSON.stringify({ prefix }));
   return [...prefixes, ...page.objects.map((entry) => JSON.stringify(entry))];
 }
 
-function textLines(page: ListPage, long: boolean): string[] {
+function textLines(page: ListAnswer, long: boolean): string[] {
   const rows = [
     ...page.commonPrefixes.map((prefix) => ({ name: prefix, cells: ["-", "-", "-"] })),
     ...page.objects.map((entry) => ({

@@ -5,25 +5,14 @@ import { withClient, type ClientOptions } from "./command.ts";
 import { CliError, EXIT, type ExitCode } from "./exit.ts";
 import { displayText, writeLine, type CliIo } from "./io.ts";
 import { collect } from "./rest-client.ts";
-import { objectTarget, quoteTag } from "./targets.ts";
 
 export type PatchOptions = ClientOptions & { readonly consistency: string | null; readonly ifMatch: string | null };
 
 /** `kintsugi patch KEY JSON|FILE|-`: a merge patch (RFC 7396), given in place, by file or on stdin. */
 export async function runPatch(io: CliIo, key: string, patch: string, options: PatchOptions): Promise<ExitCode> {
   const bytes = await readPatch(io, patch);
-  const { bucket, consistency } = options;
-  const receipt = (await withClient(io, options, (client) =>
-    client.requestJson({
-      method: "PATCH",
-      target: objectTarget(key, { bucket, consistency }),
-      headers: {
-        "content-type": "application/merge-patch+json",
-        ...(options.ifMatch === null ? {} : { "if-match": quoteTag(options.ifMatch) }),
-      },
-      body: { chunks: [bytes], sizeBytes: bytes.length },
-    }),
-  )) as { sizeBytes: number; nodeBytesWritten: number };
+  const { bucket, consistency, ifMatch } = options;
+  const receipt = await withClient(io, options, (client) => client.patch(key, bytes, { bucket, consistency, ifMatch }));
   const written =
     receipt.nodeBytesWritten === 0 ? "no node was touched" : `${formatBytes(receipt.nodeBytesWritten)} sent to nodes`;
   const text = `${displayText(key)}  patched, now ${formatBytes(receipt.sizeBytes)}, ${written}`;

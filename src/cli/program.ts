@@ -5,9 +5,9 @@
 import { Command, CommanderError, Option } from "commander";
 import type { ClientOptions } from "./command.ts";
 import type { ConfigOptions } from "./config-commands.ts";
-import { EXIT, describeFailure } from "./exit.ts";
+import { EXIT, describeFailure, usageError } from "./exit.ts";
 import { OutputClosed, type CliIo } from "./io.ts";
-import type { RunStore } from "./serve.ts";
+import type { Role, RunStore } from "./serve.ts";
 
 export const URL_DEFAULT = "http://127.0.0.1:8000";
 
@@ -49,9 +49,17 @@ function buildProgram(io: CliIo, runStore: RunStore, finish: Finish): Command {
 }
 
 function addServe(program: Command, io: CliIo, runStore: RunStore, finish: Finish): void {
-  withConfigOptions(program.command("serve").description("run a complete store in this process")).action(
-    async (raw: Raw) => finish(await (await import("./serve.ts")).runServe(io, configOptions(raw), runStore)),
-  );
+  const roles: [command: string, role: Role, description: string][] = [
+    ["serve", "all", "run a complete store in this process"],
+    ["gateway", "gateway", "run a gateway of a cluster: REST and NATS in front, nodes behind"],
+    ["node", "node", "run a storage node of a cluster"],
+    ["healer", "healer", "run a healer of a cluster: one of them leads and mends what breaks"],
+  ];
+  for (const [command, role, description] of roles) {
+    withConfigOptions(program.command(command).description(description)).action(async (raw: Raw) =>
+      finish(await (await import("./serve.ts")).runServe(io, role, configOptions(raw), runStore)),
+    );
+  }
 }
 
 function addTransfers(program: Command, io: CliIo, finish: Finish): void {
@@ -125,6 +133,14 @@ function addQueries(program: Command, io: CliIo, finish: Finish): void {
   clientCommand(program, "stat <key>", "show what the store knows of an object").action(async (key: string, raw: Raw) =>
     finish(await (await import("./stat.ts")).runStat(io, key, clientOptions(raw))),
   );
+  clientCommand(program, "watch [prefix]", "tell changes as they are committed, until Ctrl-C; over NATS only")
+    .addOption(new Option("--from <start>", "new, the sequence to begin at, or a date").default("new"))
+    .option("--ops <names>", "only these of put, patch, delete, comma-separated")
+    .action(async (prefix: string | undefined, raw: Raw) => {
+      const ops = textOf(raw, "ops")?.split(",") ?? null;
+      const options = { ...clientOptions(raw), from: textOf(raw, "from") ?? "new", ops };
+      finish(await (await import("./watch.ts")).runWatch(io, prefix ?? null, options));
+    });
   clientCommand(program, "status", "show the health of the store and its nodes").action(async (raw: Raw) =>
     finish(await (await import("./status.ts")).runStatus(io, clientOptions(raw))),
   );
@@ -156,8 +172,21 @@ function clientCommand(program: Command, signature: string, description: string)
     .command(signature)
     .description(description)
     .addOption(new Option("--url <address>", "the store to talk to").env("KINTSUGI_URL").default(URL_DEFAULT))
+    .addOption(new Option("--nats <url>", "the NATS server to reach the store over instead").env("KINTSUGI_NATS"))
+    .addOption(new Option("--nats-creds <file>", "credentials for NATS").env("KINTSUGI_NATS_CREDS_FILE"))
+    .addOption(new Option("--nats-ca <file>", "who signed its certificate").env("KINTSUGI_NATS_TLS_CA_FILE"))
     .addOption(new Option("--bucket <name>", "bucket (default: the store's own)"))
-    .addOption(jsonOption());
+    .addOption(jsonOption())
+    .hook("preAction", (_, command) => chooseDoor(command));
+}
+
+/** What is said on the command line wins over the environment; two doors at once are none. @throws {CliError} `usage` */
+function chooseDoor(command: Command): void {
+  const url = command.getOptionValueSource("url");
+  const nats = command.getOptionValueSource("nats");
+  if (url === "default" || nats === undefined || textOf(command.opts(), "nats") === "") return;
+  if (url === nats) throw usageError("A store is reached by --url or by --nats, not by both: leave one out");
+  if (url === "cli") command.setOptionValue("nats", undefined);
 }
 
 function withConfigOptions(command: Command): Command {
@@ -166,6 +195,8 @@ function withConfigOptions(command: Command): Command {
     .option("--host <address>", "address to listen on")
     .option("--port <number>", "port to listen on, 0 for a free one")
     .option("--data-dir <path>", "where to store everything")
+    .option("--name <name>", "name of this process in its cluster")
+    .option("--allow-unsafe-nats", "go on with NATS servers that may lose acknowledged writes")
     .option("--log-level <level>", "debug, info, warn, error or silent")
     .option("--log-format <format>", "auto, text or json")
     .option("--set <path=value>", "any other setting; may be given more than once", append, []);
@@ -176,7 +207,14 @@ function jsonOption(): Option {
 }
 
 function clientOptions(raw: Raw): ClientOptions {
-  return { url: textOf(raw, "url") ?? URL_DEFAULT, bucket: textOf(raw, "bucket"), json: raw["json"] === true };
+  const natsUrl = textOf(raw, "nats") ?? "";
+  const files = { credsFile: textOf(raw, "natsCreds") || null, tlsCaFile: textOf(raw, "natsCa") || null };
+  return {
+    url: textOf(raw, "url") ?? URL_DEFAULT,
+    nats: natsUrl === "" ? null : { url: natsUrl, ...files },
+    bucket: textOf(raw, "bucket"),
+    json: raw["json"] === true,
+  };
 }
 
 function configOptions(raw: Raw): ConfigOptions {
@@ -185,6 +223,8 @@ function configOptions(raw: Raw): ConfigOptions {
     host: textOf(raw, "host"),
     port: textOf(raw, "port"),
     dataDir: textOf(raw, "dataDir"),
+    name: textOf(raw, "name"),
+    allowUnsafeNats: raw["allowUnsafeNats"] === true,
     logLevel: textOf(raw, "logLevel"),
     logFormat: textOf(raw, "logFormat"),
     set: listOf(raw, "set"),

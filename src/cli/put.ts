@@ -1,5 +1,5 @@
 import { once } from "node:events";
-import { createReadStream, existsSync, statSync, type Stats } from "node:fs";
+import { createReadStream, existsSync, statSync, type ReadStream, type Stats } from "node:fs";
 import { basename, extname } from "node:path";
 import { formatBytes } from "../lib/bytes.ts";
 import { CliError, EXIT, usageError, type ExitCode } from "./exit.ts";
@@ -7,8 +7,7 @@ import { displayText, writeLine, type CliIo } from "./io.ts";
 import { guessContentType } from "./content-type.ts";
 import { withClient, type ClientOptions } from "./command.ts";
 import { startProgress } from "./progress.ts";
-import type { RestClient } from "./rest-client.ts";
-import { objectTarget, quoteTag } from "./targets.ts";
+import type { ReceiptAnswer, StoreClient, UploadBody } from "./store-client.ts";
 import { createTally } from "./transfer.ts";
 
 export type PutOptions = ClientOptions & {
@@ -31,10 +30,10 @@ const READ_BYTES = 256 * 1024;
 /** `kintsugi put FILE… [KEY]` */
 export async function runPut(io: CliIo, operands: readonly string[], options: PutOptions): Promise<ExitCode> {
   const uploads = planUploads(operands, options.key, existsSync);
-  const headers = headersOf(options);
+  const userMetadata = metadataOf(options.meta);
   await withClient(io, options, async (client) => {
     for (const upload of uploads) {
-      const receipt = await putOne(io, client, upload, headers, options);
+      const receipt = await putOne(io, client, upload, userMetadata, options);
       await writeLine(io.stdout, options.json ? JSON.stringify({ file: upload.file, ...receipt }) : summaryOf(receipt));
     }
   });
@@ -73,35 +72,25 @@ export function planUploads(
   return files.map((file) => ({ file, key: keyOf(file, destination) }));
 }
 
-type ReceiptAnswer = {
-  readonly key: string;
-  readonly version: string;
-  readonly sizeBytes: number;
-  readonly sha256: string | null;
-  readonly strategy: string;
-  readonly tolerance: number;
-  readonly dirty: boolean;
-};
-
 async function putOne(
   io: CliIo,
-  client: RestClient,
+  client: StoreClient,
   upload: Upload,
-  headers: Readonly<Record<string, string>>,
+  userMetadata: Readonly<Record<string, string>>,
   options: PutOptions,
 ): Promise<ReceiptAnswer> {
   const source = await openSource(io, upload.file);
   const progress = startProgress(io, basename(upload.key) || upload.key, source.sizeBytes);
   const tally = createTally(progress);
   try {
-    const { bucket, strategy, consistency } = options;
+    const { bucket, strategy, consistency, ifMatch, ifNoneMatch } = options;
     const contentType = options.contentType ?? guessContentType(extname(upload.key) === "" ? upload.file : upload.key);
-    const receipt = (await client.requestJson({
-      method: "PUT",
-      target: objectTarget(upload.key, { bucket, strategy, consistency }),
-      headers: { ...headers, "content-type": contentType },
-      body: { chunks: tally.follow(source.chunks), sizeBytes: source.sizeBytes },
-    })) as ReceiptAnswer;
+    const { sizeBytes, repeatable } = source;
+    const receipt = await client.put(
+      upload.key,
+      { sizeBytes, repeatable, open: () => tally.follow(source.open()) },
+      { bucket, strategy, consistency, contentType, userMetadata, ifMatch, ifNoneMatch },
+    );
     const sent = tally.sha256();
     if ((receipt.sha256 !== null && receipt.sha256 !== sent) || receipt.sizeBytes !== tally.sizeBytes) {
       const message =
@@ -116,10 +105,13 @@ async function putOne(
   }
 }
 
-type Source = { readonly chunks: AsyncIterable<Uint8Array>; readonly sizeBytes: number | null; close(): void };
+type Source = UploadBody & { close(): void };
 
 async function openSource(io: CliIo, file: string): Promise<Source> {
-  if (file === "-") return { chunks: io.stdin as AsyncIterable<Uint8Array>, sizeBytes: null, close: () => {} };
+  if (file === "-") {
+    const open = () => io.stdin as AsyncIterable<Uint8Array>;
+    return { sizeBytes: null, repeatable: false, open, close: () => {} };
+  }
   const stats = statFile(file);
   if (stats.isDirectory()) {
     const shown = JSON.stringify(file);
@@ -128,11 +120,19 @@ async function openSource(io: CliIo, file: string): Promise<Source> {
     );
   }
   const sizeBytes = stats.isFile() ? stats.size : null;
-  const stream = createReadStream(file, { highWaterMark: READ_BYTES });
+  const read = () => createReadStream(file, { highWaterMark: READ_BYTES });
+  // A file that cannot be read is found out before the store is asked for anything.
+  let unread: ReadStream | null = read();
+  let stream = unread;
   await once(stream, "open");
   return {
-    chunks: sizeBytes === null ? stream : exactly(stream, sizeBytes, file),
     sizeBytes,
+    repeatable: sizeBytes !== null,
+    open() {
+      stream = unread ?? read();
+      unread = null;
+      return sizeBytes === null ? stream : exactly(stream, sizeBytes, file);
+    },
     close: () => stream.destroy(),
   };
 }
@@ -173,9 +173,9 @@ function keyOf(file: string, destination: string | null): string {
   return `${destination ?? ""}${basename(file)}`;
 }
 
-function headersOf(options: PutOptions): Record<string, string> {
-  const headers: Record<string, string> = {};
-  for (const pair of options.meta) {
+function metadataOf(pairs: readonly string[]): Record<string, string> {
+  const metadata: Record<string, string> = {};
+  for (const pair of pairs) {
     const at = pair.indexOf("=");
     const name = pair.slice(0, at).toLowerCase();
     if (at < 1 || !/^[a-z0-9_.-]+$/.test(name)) {
@@ -183,17 +183,13 @@ function headersOf(options: PutOptions): Record<string, string> {
         `--meta ${JSON.stringify(pair)} is not name=value with a name of letters, digits, dots, hyphens and underscores`,
       );
     }
-    headers[`x-kintsugi-meta-${name}`] = headerValue(`--meta ${name}`, pair.slice(at + 1));
+    const value = pair.slice(at + 1);
+    if (/\p{Cc}/u.test(value) || !value.isWellFormed()) {
+      throw usageError(`--meta ${name} may not hold control characters`);
+    }
+    metadata[name] = value;
   }
-  if (options.ifMatch !== null) headers["if-match"] = quoteTag(options.ifMatch);
-  if (options.ifNoneMatch !== null) headers["if-none-match"] = quoteTag(options.ifNoneMatch);
-  return headers;
-}
-
-/** Metadata is UTF-8 on the wire, and a header takes one byte per character. */
-function headerValue(name: string, value: string): string {
-  if (/\p{Cc}/u.test(value) || !value.isWellFormed()) throw usageError(`${name} may not hold control characters`);
-  return Buffer.from(value, "utf8").toString("latin1");
+  return metadata;
 }
 
 function summaryOf(receipt: ReceiptAnswer): string {

@@ -1,7 +1,6 @@
 import { withClient, type ClientOptions } from "./command.ts";
 import { CliError, EXIT, describeFailure, type ExitCode } from "./exit.ts";
 import { displayText, writeLine, type CliIo } from "./io.ts";
-import { objectTarget } from "./targets.ts";
 
 /** `kintsugi rm KEY…`: one that is missing does not keep the others. The first failure gives the exit code. */
 export async function runRemove(
@@ -13,11 +12,7 @@ export async function runRemove(
   await withClient(io, options, async (client) => {
     for (const key of keys) {
       try {
-        const response = await client.request({
-          method: "DELETE",
-          target: objectTarget(key, { bucket: options.bucket }),
-        });
-        for await (const _ of response.chunks);
+        await client.remove(key, options.bucket);
         await writeLine(
           io.stdout,
           options.json ? JSON.stringify({ key, deleted: true }) : `${displayText(key)}  deleted`,

@@ -1,12 +1,10 @@
 import { withClient, type ClientOptions } from "./command.ts";
 import { EXIT, type ExitCode } from "./exit.ts";
 import { displayText, writeLine, type CliIo } from "./io.ts";
-import { objectTarget } from "./targets.ts";
 
 /** `kintsugi stat KEY`: everything the store knows of an object, the nodes that hold it included. */
 export async function runStat(io: CliIo, key: string, options: ClientOptions): Promise<ExitCode> {
-  const target = objectTarget(key, { info: true, bucket: options.bucket });
-  const info = await withClient(io, options, (client) => client.requestJson({ method: "GET", target }));
+  const info = await withClient(io, options, (client) => client.describe(key, options.bucket));
   const lines = options.json ? [JSON.stringify(info)] : outline(info);
   for (const line of lines) await writeLine(io.stdout, line);
   return EXIT.ok;

@@ -8,10 +8,9 @@ type Fields = Readonly<Record<string, unknown>>;
 
 /** `kintsugi status`: health in one line, then the nodes. Exit code 6 where the store says that it is not well. */
 export async function runStatus(io: CliIo, options: ClientOptions): Promise<ExitCode> {
-  const { health, stats } = await withClient(io, options, async (client) => ({
-    health: fieldsOf(await client.requestJson({ method: "GET", target: "/cluster/health", accept: [503] })),
-    stats: fieldsOf(await client.requestJson({ method: "GET", target: "/cluster/stats" })),
-  }));
+  const told = await withClient(io, options, (client) => client.status());
+  const health = fieldsOf(told.health);
+  const stats = fieldsOf(told.stats);
   if (options.json) {
     await writeLine(io.stdout, JSON.stringify({ health, stats }));
   } else {

@@ -6,12 +6,12 @@ export type Tally = {
   readonly sizeBytes: number;
   /** Lower-case hex of everything so far. */
   sha256(): string;
-  /** Passes chunks through. */
+  /** Passes chunks through. Called again, it begins anew: the transfer starts over. */
   follow(chunks: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array>;
 };
 
 export function createTally(progress: Progress): Tally {
-  const hash = createHash("sha256");
+  let hash = createHash("sha256");
   let sizeBytes = 0;
   return {
     get sizeBytes() {
@@ -19,6 +19,9 @@ export function createTally(progress: Progress): Tally {
     },
     sha256: () => hash.copy().digest("hex"),
     async *follow(chunks) {
+      hash = createHash("sha256");
+      progress.add(-sizeBytes);
+      sizeBytes = 0;
       for await (const chunk of chunks) {
         hash.update(chunk);
         sizeBytes += chunk.length;

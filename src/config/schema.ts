@@ -3,7 +3,7 @@
  * takes: file, environment, flags, error messages and the reference follow from this tree.
  *
  * `cluster` holds what must be equal in every process of a cluster; everything else belongs to one process. There is no
- * secret among the settings; when one comes it gets a section of its own, which `config show` leaves out.
+ * secret among the settings: `secrets` names the files that hold them.
  */
 import { isIP } from "node:net";
 import { z } from "zod";
@@ -16,6 +16,7 @@ import {
   choice,
   duration,
   list,
+  oneOf,
   orWord,
   positiveNumber,
   setting,
@@ -25,6 +26,7 @@ import {
   text,
   wholeNumber,
   yamlOf,
+  yesOrNo,
 } from "./values.ts";
 
 export const NODES_MAX = 128;
@@ -174,6 +176,8 @@ settingMetas.set(buckets, {
 });
 
 const waitMs = duration({ min: 1, max: 3_600_000 });
+const path = text("a path", (value) => !value.includes("\0"));
+const anyText = text("text", () => true);
 
 const rootShape = {
   host: setting(
@@ -181,9 +185,26 @@ const rootShape = {
     "127.0.0.1",
     "Address to listen on. There is no authentication yet: only open it (0.0.0.0) where you trust the network",
   ),
-  port: setting(wholeNumber({ min: 0, max: 65_535 }), 8_000, "TCP port of the REST API; 0 takes a free one"),
+  port: setting(
+    orWord("auto", wholeNumber({ min: 0, max: 65_535 })),
+    null,
+    "TCP port to listen on; 0 takes a free one. `auto` is 8000 for `serve` and gateways, 8100 for nodes, 8200 for healers",
+  ),
+  name: setting(
+    orWord("auto", nodeName),
+    null,
+    "Name of this process, unique in its role in the cluster. `auto` is the role and the host name",
+  ),
+  advertise: setting(
+    orWord("auto", text("a host and port, such as 10.0.0.7:8100", isHostAndPort)),
+    null,
+    "Where other processes reach this one. `auto` is `host` and `port`, with the host name where `host` is a wildcard",
+  ),
+  region: setting(label, "local", "Failure domain of this process: a site. Blobs are spread over regions first"),
+  zone: setting(label, "local", "Failure domain within the region: a rack or a power supply"),
+  weight: setting(positiveNumber(1_000), 1, "Relative capacity of this node"),
   dataDir: setting(
-    text("a path", (value) => !value.includes("\0")),
+    path,
     "./data",
     "Where everything is stored, relative to the working directory; one process at a time",
   ),
@@ -247,7 +268,74 @@ const rootShape = {
       "Proxies whose X-Forwarded-For is believed",
     ),
   }),
-  cluster: section({ nodes, bucketDefaults, buckets }),
+  nats: section({
+    servers: setting(
+      list("URLs, such as nats://10.0.0.1:4222", (urls) => urls.length > 0 && urls.every((url) => URL.canParse(url))),
+      ["nats://127.0.0.1:4222"],
+      "The servers of the cluster, for gateways, nodes and healers; some are enough to find the others",
+    ),
+    user: setting(orWord("off", anyText), null, "User name; the password is a secret"),
+    credsFile: setting(orWord("off", path), null, "A file with NATS credentials (JWT and key)"),
+    tlsCaFile: setting(orWord("off", path), null, "Certificate authority that signed the servers' certificates"),
+    tlsCertFile: setting(orWord("off", path), null, "Certificate of this process"),
+    tlsKeyFile: setting(orWord("off", path), null, "Private key of that certificate"),
+    monitorUrls: setting(
+      list("URLs, such as http://10.0.0.1:8222", (urls) => urls.every((url) => URL.canParse(url))),
+      [],
+      "Where the servers' monitoring is, for the check that they are safe; none: port 8222 of each server",
+    ),
+    allowUnsafe: setting(
+      yesOrNo(),
+      false,
+      "Go on with servers that may lose acknowledged writes (no `sync_interval: always`), or that cannot be checked",
+    ),
+    requestsMax: setting(
+      wholeNumber({ min: 1, max: 1_000_000 }),
+      1_024,
+      "Requests over NATS that a gateway works on at once; over it the answer is `overloaded`",
+    ),
+  }),
+  secrets: section({
+    clusterSecretFile: setting(
+      orWord("off", path),
+      null,
+      "File with the secret that gateways, healers and nodes prove to each other; or the variable KINTSUGI_CLUSTER_SECRET",
+    ),
+    natsPasswordFile: setting(
+      orWord("off", path),
+      null,
+      "File with the password of `nats.user`; or the variable KINTSUGI_NATS_PASSWORD",
+    ),
+    natsTokenFile: setting(
+      orWord("off", path),
+      null,
+      "File with a token for NATS; or the variable KINTSUGI_NATS_TOKEN",
+    ),
+  }),
+  events: section({
+    ageMsMax: setting(
+      duration({ min: 60_000, max: 365 * 86_400_000 }),
+      7 * 86_400_000,
+      "How long change events stay in their stream",
+    ),
+    bytesMax: setting(size({ min: 1 * MIB, max: 1_024 * GIB }), 1 * GIB, "Size at which the oldest change events go"),
+  }),
+  cluster: section({
+    name: setting(nodeName, "main", "Name of the cluster; several may share NATS servers"),
+    metadataStreams: setting(
+      wholeNumber({ min: 1, max: 64 }),
+      3,
+      "JetStream streams that metadata is spread over; fixed when the cluster is made",
+    ),
+    streamReplicas: setting(
+      oneOf([1, 3, 5]),
+      3,
+      "Copies of every JetStream stream, each on a server of its own; fixed when the cluster is made",
+    ),
+    nodes,
+    bucketDefaults,
+    buckets,
+  }),
 };
 
 export const settingsSchema = section(rootShape);
@@ -286,6 +374,11 @@ function settingsUnder(schema: z.core.$ZodType, path: readonly string[]): Settin
   }
   const meta = settingMetas.get(schema);
   return meta === undefined ? [] : [{ path, ...meta }];
+}
+
+function isHostAndPort(value: string): boolean {
+  const match = /^(?:[\w.-]+|\[[\da-f:.]+\]):(\d{1,5})$/i.exec(value);
+  return match !== null && Number(match[1]) >= 1 && Number(match[1]) <= 65_535;
 }
 
 function isNetwork(value: string): boolean {

@@ -32,6 +32,12 @@ export function wholeNumber(bounds: Bounds): Kind<number> {
   return { allowed, show: String, schema: valueOf((raw) => within(bounds, countOf(raw)), allowed) };
 }
 
+export function oneOf(options: readonly number[]): Kind<number> {
+  const allowed = `one of ${options.join(", ")}`;
+  const read = (raw: unknown) => options.find((option) => option === countOf(raw)) ?? null;
+  return { allowed, show: String, schema: valueOf(read, allowed) };
+}
+
 export function positiveNumber(max: number): Kind<number> {
   const allowed = `a number above 0 and up to ${max}`;
   const read = (raw: unknown) => {
@@ -57,6 +63,12 @@ export function duration(bounds: Bounds): Kind<number> {
 export function choice<const T extends string>(options: readonly T[]): Kind<T> {
   const allowed = `one of ${options.join(", ")}`;
   return { allowed, show: String, schema: valueOf((raw) => options.find((option) => option === raw) ?? null, allowed) };
+}
+
+export function yesOrNo(): Kind<boolean> {
+  const words: readonly unknown[] = [true, "true", "yes", "on", false, "false", "no", "off"];
+  const read = (raw: unknown) => (words.includes(raw) ? words.indexOf(raw) < words.length / 2 : null);
+  return { allowed: "true or false", show: String, schema: valueOf(read, "true or false") };
 }
 
 export function text(allowed: string, accepts: (value: string) => boolean): Kind<string> {

@@ -49,7 +49,39 @@ const GAUGES: readonly GaugeSpec[] = [
     name: "kintsugi_intents_open",
     help: "Writes not yet settled in the log",
     labels: [],
-    read: ({ openIntents }) => [[{}, openIntents]],
+    read: ({ openIntents }) => (openIntents === null ? [] : [[{}, openIntents]]),
+  },
+  {
+    name: "kintsugi_process_live",
+    help: "1 for a process of the cluster that was heard of lately, 0 for one that is silent",
+    labels: ["role", "name"],
+    read: ({ processes }) =>
+      processes.map(({ role, name, state }): Reading => [{ role, name }, state === "live" ? 1 : 0]),
+  },
+  {
+    name: "kintsugi_healer_leading",
+    help: "1 for the healer that leads",
+    labels: ["name"],
+    read: ({ processes, coordination }) =>
+      processes
+        .filter(({ role }) => role === "healer")
+        .map(({ name }): Reading => [{ name }, name === coordination?.leader ? 1 : 0]),
+  },
+  {
+    name: "kintsugi_stream_messages",
+    help: "Messages in a JetStream stream of the store",
+    labels: ["stream"],
+    read: ({ streams }) => streams.map(({ name, messageCount }): Reading => [{ stream: name }, messageCount]),
+  },
+  {
+    name: "kintsugi_stream_replicas_missing",
+    help: "Copies of a JetStream stream that are away or behind",
+    labels: ["stream"],
+    read: ({ streams }) =>
+      streams.map(({ name, replicasTotal, replicasCurrent }): Reading => [
+        { stream: name },
+        replicasTotal - replicasCurrent,
+      ]),
   },
 ];
 

@@ -1,5 +1,5 @@
 /** What the gateway shows of the store behind it. Made in `compose.ts`; the cluster pages and the gauges read it. */
-import type { NodeInfo, NodeUsage } from "../domain/node-info.ts";
+import type { NodeInfo, NodeUsage, ProcessInfo } from "../domain/node-info.ts";
 import type { BucketSummary } from "../metadata/metadata-store.ts";
 
 export type ClusterNode = {
@@ -14,8 +14,37 @@ export type ClusterSnapshot = {
   /** Bytes of all requests in memory together. */
   readonly inFlightBytes: number;
   readonly inFlightBytesMax: number;
-  /** Writes that the log does not know to be settled. */
-  readonly openIntents: number;
+  /** Writes that the log does not know to be settled; null where nobody has told. */
+  readonly openIntents: number | null;
+  /** Every process of the cluster; none where this one is the whole store. */
+  readonly processes: readonly ProcessInfo[];
+  /** Null where this process needs nobody. */
+  readonly coordination: Coordination | null;
+  /** The streams that metadata and log are in; none in an embedded store. */
+  readonly streams: readonly StreamReport[];
+};
+
+/** What keeps a cluster together. */
+export type Coordination = {
+  /** False when NATS did not answer in time: nothing can be committed then. */
+  readonly reachable: boolean;
+  /** The healer that leads; null when none does or nobody can tell. */
+  readonly leader: string | null;
+  /** The NATS server that this process talks to. */
+  readonly server: string;
+  /** Committed changes that this process has not followed yet. */
+  readonly indexLag: number;
+};
+
+export type StreamReport = {
+  readonly name: string;
+  /** The server that leads it, or null during an election. */
+  readonly leader: string | null;
+  readonly messageCount: number;
+  readonly bytes: number;
+  /** Copies that are up to date, of those there should be. */
+  readonly replicasCurrent: number;
+  readonly replicasTotal: number;
 };
 
 export type ClusterView = {
@@ -23,6 +52,10 @@ export type ClusterView = {
   nodes(): readonly NodeInfo[];
   /** Calls `listener` whenever a node changes its state; the function given back ends that. */
   watch(listener: (nodes: readonly NodeInfo[]) => void): () => void;
+  /** Every process of the cluster as last heard of; immutable and at hand. */
+  processes(): readonly ProcessInfo[];
+  /** Asks NATS, shortly; null where this process needs nobody. */
+  coordination(): Promise<Coordination | null>;
   /** Asks nodes and metadata. @throws {StoreError} `metadata_unavailable` */
   snapshot(): Promise<ClusterSnapshot>;
   /** Live nodes that a write under the default settings needs. */
@@ -30,16 +63,42 @@ export type ClusterView = {
 };
 
 export type ClusterHealth = {
-  /** ok: every node is live. degraded: reads and writes work with less to spare. unavailable: writes are refused. */
+  /** ok: everything is there. degraded: reads and writes work with less to spare. unavailable: writes are refused. */
   readonly status: "ok" | "degraded" | "unavailable";
   readonly nodesLive: number;
   readonly nodesTotal: number;
+  /** What is not as it should be, each in a few words for people. */
+  readonly problems: readonly string[];
 };
 
-export function clusterHealth(nodes: readonly NodeInfo[], writeNodesMin: number): ClusterHealth {
+export type HealthState = {
+  readonly nodes: readonly NodeInfo[];
+  readonly writeNodesMin: number;
+  readonly processes?: readonly ProcessInfo[];
+  readonly coordination?: Coordination | null;
+};
+
+export function clusterHealth({
+  nodes,
+  writeNodesMin,
+  processes = [],
+  coordination = null,
+}: HealthState): ClusterHealth {
   const nodesLive = nodes.filter((node) => node.state === "live").length;
-  const status = nodesLive < writeNodesMin ? "unavailable" : nodesLive < nodes.length ? "degraded" : "ok";
-  return { status, nodesLive, nodesTotal: nodes.length };
+  const problems = nodes.filter((node) => node.state !== "live").map((node) => `${node.name} is ${node.state}`);
+  for (const { role, name, state } of processes) {
+    if (role !== "node" && state !== "live") problems.push(`${name} is ${state}`);
+  }
+  if (nodesLive < writeNodesMin) problems.push(`writes need ${writeNodesMin} live nodes`);
+  if (coordination?.reachable === false) problems.push("NATS does not answer");
+  else if (coordination !== null && coordination.leader === null) problems.push("no healer leads");
+  const writable = nodesLive >= writeNodesMin && coordination?.reachable !== false;
+  return {
+    status: !writable ? "unavailable" : problems.length > 0 ? "degraded" : "ok",
+    nodesLive,
+    nodesTotal: nodes.length,
+    problems,
+  };
 }
 
 export type ClusterTotals = {

@@ -1,34 +1,33 @@
-import type { BlobStore } from "../blob/blob-store.ts";
-import { decodeDescriptor } from "../domain/blob.ts";
 import { isStoreError } from "../domain/errors.ts";
-import type { BlobId, NodeName, VersionId } from "../domain/ids.ts";
-import { REVISION_NONE, blobIdOf } from "../domain/ids.ts";
+import type { Txid, VersionId } from "../domain/ids.ts";
+import { REVISION_NONE } from "../domain/ids.ts";
 import type { Intent } from "../domain/intent.ts";
-import type { BlobSet, PlacedBlob } from "../domain/manifest.ts";
 import type { ObjectRecord, StoredRecord } from "../domain/record.ts";
 import { withFence } from "../domain/record.ts";
+import { deadlineIn } from "../lib/deadline.ts";
+import type { MetadataStore } from "../metadata/metadata-store.ts";
 import type { ActiveWrites } from "../object/active-writes.ts";
 import type { ObjectMetrics } from "../object/metrics.ts";
 import type { ReadPins } from "../object/read-pins.ts";
 import { blobSetName } from "../object/read-pins.ts";
 import { deleteBlobs } from "../object/release.ts";
-import type { Clock } from "../lib/clock.ts";
-import { deadlineIn } from "../lib/deadline.ts";
-import type { Logger } from "../lib/logger.ts";
-import type { MetadataStore } from "../metadata/metadata-store.ts";
-import type { Wal } from "../wal/wal.ts";
-import { planRecovery } from "./recover-plan.ts";
+import type { Wal, WalEntry } from "../wal/wal.ts";
+import type { FindDeps, Reach } from "./find-blobs.ts";
+import { findBlobs, reachOf } from "./find-blobs.ts";
+import type { Look } from "./recover-looks.ts";
+import { Looks } from "./recover-looks.ts";
+import type { RecoverBounds, RecoverPlan } from "./recover-plan.ts";
+import { cleanUpIntent, planRecovery } from "./recover-plan.ts";
 
-export type RecoverDeps = {
-  readonly clock: Clock;
-  readonly logger: Logger;
+export type RecoverDeps = FindDeps & {
   readonly metadata: MetadataStore;
   readonly wal: Wal;
-  readonly nodes: ReadonlyMap<NodeName, BlobStore>;
   readonly metrics: ObjectMetrics;
+  /** Writes of this process under way. */
   readonly active: ActiveWrites;
-  readonly pins: ReadPins;
-  readonly waitMs: number;
+  readonly pins: Pick<ReadPins, "isPinned">;
+  /** What readers in other processes stream from. */
+  readonly remotePins?: { isPinned(name: string): boolean };
 };
 
 export type RecoverOptions = {
@@ -45,98 +44,187 @@ export type RecoverSummary = {
   readonly left: number;
 };
 
-const PAGE_INTENTS = 256;
+export type RecoverPolicy = {
+  readonly writerDead: boolean;
+  readonly bounds: RecoverBounds;
+  /** Whether an intent may be looked at by now. */
+  isDue(entry: WalEntry): boolean;
+  /** Asked before every effect: false ends the round without another one. */
+  mayAct(): boolean;
+};
 
-/** Settles the intents of writes that ended without saying so. Idempotent: a crash in between repeats harmlessly. */
+export type RoundSummary = {
+  readonly counts: RecoverSummary;
+  /** Intents that the round met open, and the age of the oldest. */
+  readonly openCount: number;
+  readonly oldestMs: number;
+};
+
+type Counts = { -readonly [Outcome in keyof RecoverSummary]: number };
+type Outcome = keyof RecoverSummary;
+/** An intent that is done with: settled, or left to remember what `cleanUp` names. */
+type Done = { readonly entry: WalEntry; readonly outcome: Outcome; readonly cleanUp: Intent | null };
+
+const PAGE_INTENTS = 256;
+/** Keys that are worked on side by side. */
+const KEYS_AT_ONCE = 16;
+/** The version of a fence on a key that never had one. No write has it, so nobody takes the fence for a commit. */
+const VERSION_NONE = "0".repeat(26) as VersionId;
+/** One process is the whole store: nobody else reads or writes, and a node that is away comes back with it. */
+export const ALONE: RecoverBounds = { patienceMs: Number.POSITIVE_INFINITY, lookAgainMs: 0, releaseMs: 0 };
+
+/** Settles the intents that a store in one process left behind. Idempotent: a crash in between repeats harmlessly. */
 export async function recoverIntents(deps: RecoverDeps, options: RecoverOptions): Promise<RecoverSummary> {
-  const counts = { finished: 0, resurrected: 0, rolledBack: 0, left: 0 };
-  for (let after = 0; ;) {
+  const { writerDead, ageMsMin } = options;
+  const policy = { writerDead, bounds: ALONE, isDue: ({ ageMs }: WalEntry) => ageMs >= ageMsMin, mayAct: () => true };
+  return (await recoverRound(deps, policy, new Looks(deps.clock))).counts;
+}
+
+/** Looks once at every open intent that is due, those of one key in their order. */
+export async function recoverRound(deps: RecoverDeps, policy: RecoverPolicy, looks: Looks): Promise<RoundSummary> {
+  const counts: Counts = { finished: 0, resurrected: 0, rolledBack: 0, left: 0 };
+  const open = new Set<Txid>();
+  const reach = reachOf(deps);
+  let oldestMs = 0;
+  for (let after = 0; policy.mayAct();) {
     const page = await deps.wal.readOpen(after, PAGE_INTENTS, deadline(deps));
-    if (page.length === 0) return counts;
-    for (const { sequence, intent, ageMs } of page) {
-      after = sequence;
-      if (deps.active.has(intent.txid) || ageMs < options.ageMsMin) continue;
-      const outcome = await recoverOrLeave(deps, intent, options.writerDead);
+    const last = page.at(-1);
+    if (last === undefined) {
+      looks.keepOnly(open);
+      break;
+    }
+    after = last.sequence;
+    for (const { intent, ageMs } of page) {
+      open.add(intent.txid);
+      oldestMs = Math.max(oldestMs, ageMs);
+    }
+    for (const outcome of await recoverPage({ deps, policy, looks, reach }, page)) {
       counts[outcome] += 1;
       deps.metrics.recovered.inc({ outcome });
     }
   }
+  return { counts, openCount: open.size, oldestMs };
+}
+
+type Round = {
+  readonly deps: RecoverDeps;
+  readonly policy: RecoverPolicy;
+  readonly looks: Looks;
+  readonly reach: Reach;
+};
+
+async function recoverPage(round: Round, page: readonly WalEntry[]): Promise<Outcome[]> {
+  const { deps, policy, looks } = round;
+  const due = page.filter(
+    (entry) => !deps.active.has(entry.intent.txid) && policy.isDue(entry) && looks.isTime(looks.of(entry)),
+  );
+  // All workers draw from the one iterator.
+  const groups = Map.groupBy(due, ({ intent }) => `${intent.bucket}\0${intent.key}`).values();
+  const done: Done[] = [];
+  const work = async () => {
+    for (const group of groups) {
+      for (const entry of group) {
+        const outcome = await recoverOrLeave(round, entry);
+        if (outcome !== "left") done.push(outcome);
+      }
+    }
+  };
+  await Promise.all(Array.from({ length: KEYS_AT_ONCE }, work));
+  const ended = await endIntents(round, page, done);
+  return [...ended.map(({ outcome }) => outcome), ...Array<"left">(due.length - ended.length).fill("left")];
 }
 
 /** What cannot be settled now, for whatever operating failure, holds up no other intent. */
-async function recoverOrLeave(deps: RecoverDeps, intent: Intent, writerDead: boolean): Promise<keyof RecoverSummary> {
+async function recoverOrLeave(round: Round, entry: WalEntry): Promise<Done | "left"> {
+  const look = round.looks.of(entry);
   try {
-    return await recoverIntent(deps, intent, writerDead);
+    const done = await recoverIntent(round, entry, look);
+    if (done === "later") round.looks.backOff(look);
+    return done === "later" || done === "look_again" ? "left" : done;
   } catch (cause) {
     if (!isStoreError(cause)) throw cause;
-    deps.logger.warn({ txid: intent.txid, code: cause.code }, "an open intent could not be settled yet");
+    round.looks.backOff(look);
+    round.deps.logger.warn({ txid: entry.intent.txid, code: cause.code }, "an open intent could not be settled yet");
     return "left";
   }
 }
 
-async function recoverIntent(deps: RecoverDeps, intent: Intent, writerDead: boolean): Promise<keyof RecoverSummary> {
-  const { bucket, key, txid } = intent;
-  const { found, strays, draft, complete } = await findBlobs(deps, intent);
-  // A node that cannot be asked may hold blobs that decide the case: never conclude from lack of evidence.
-  if (!complete) return "left";
-  const stored = await deps.metadata.get(bucket, key, deadline(deps));
-  const plan = planRecovery({ intent, stored, found, strays, draft, writerDead });
-  if (plan.remove.some((blob) => deps.pins.isPinned(blobSetName(blob.id)))) return "left";
+async function recoverIntent(round: Round, entry: WalEntry, look: Look): Promise<Done | "later" | "look_again"> {
+  const { deps, policy, looks, reach } = round;
+  const { intent, ageMs } = entry;
+  if (!policy.mayAct()) return "later";
+  const findings = await findBlobs(deps, intent, reach);
+  const stored = await deps.metadata.get(intent.bucket, intent.key, deadline(deps));
+  const { writerDead, bounds } = policy;
+  const plan = planRecovery({
+    ...{ ...findings, ...looks.note(look, entry, stored), intent, stored, writerDead, ageMs, bounds },
+  });
+  if (plan.action === "wait") return "later";
+  if (!policy.mayAct() || !(await decide(deps, plan, intent, stored))) return "later";
+  looks.decided(look, plan);
+
+  const pinned = plan.remove.filter((blob) => isPinned(deps, blobSetName(blob.id)));
+  const free = plan.remove.filter((blob) => !pinned.includes(blob));
+  if (!policy.mayAct() || !(await deleteBlobs({ ...deps, nodeMs: deps.waitMs }, free)) || pinned.length > 0) {
+    return "later";
+  }
+  if (plan.after.then === "look_again") {
+    looks.lookAgain(look, plan.after.inMs);
+    return "look_again";
+  }
+  const outcome = plan.action === "roll_back" ? "rolledBack" : (look.outcome ?? "finished");
+  return { entry, outcome, cleanUp: plan.after.then === "clean_up" ? cleanUpIntent(intent, plan.after.blobs) : null };
+}
+
+/** Makes the outcome of the write stand in the record. False when the record has changed meanwhile: the plan is void. */
+async function decide(
+  deps: RecoverDeps,
+  plan: Exclude<RecoverPlan, { action: "wait" }>,
+  intent: Intent,
+  stored: StoredRecord | null,
+): Promise<boolean> {
+  const ifRevision = stored?.revision ?? REVISION_NONE;
   if (plan.action === "resurrect") {
-    const change = { record: plan.record, ifRevision: stored?.revision ?? REVISION_NONE, op: "put" as const };
-    const result = await deps.metadata.commit(change, deadline(deps));
-    if (!result.ok) return "left";
+    const change = { record: plan.record, ifRevision, op: "put" as const };
+    return (await deps.metadata.commit(change, deadline(deps))).ok;
   }
-  if (plan.action === "roll_back" && plan.fence && !(await fence(deps, intent, stored))) return "left";
-  if (!(await deleteBlobs({ ...deps, nodeMs: deps.waitMs }, plan.remove))) return "left";
-  await deps.wal.settle([txid], deadline(deps));
-  deps.logger.info({ txid, bucket, action: plan.action }, "an open intent was settled");
-  return plan.action === "finish" ? "finished" : plan.action === "resurrect" ? "resurrected" : "rolledBack";
-}
-
-type Findings = { found: BlobSet[]; strays: PlacedBlob[]; draft: ObjectRecord | null; complete: boolean };
-
-/** Looks for the planned blobs on every node, since a spare may have taken one that was planned elsewhere. */
-async function findBlobs(deps: RecoverDeps, intent: Intent): Promise<Findings> {
-  const findings: Findings = { found: [], strays: [], draft: null, complete: true };
-  for (const set of intent.planned) {
-    const nodes: (NodeName | null)[] = [];
-    for (const [index, planned] of set.nodes.entries()) {
-      const id = blobIdOf(set.txid, set.part, index);
-      const holders = await findHolders(deps, id, findings);
-      const chosen = holders.find((node) => node === planned) ?? holders[0] ?? null;
-      nodes.push(chosen);
-      findings.strays.push(...holders.filter((node) => node !== chosen).map((node) => ({ id, node })));
-    }
-    findings.found.push({ ...set, nodes });
-  }
-  return findings;
-}
-
-async function findHolders(deps: RecoverDeps, id: BlobId, findings: Findings): Promise<NodeName[]> {
-  const holders: NodeName[] = [];
-  for (const [node, store] of deps.nodes) {
-    try {
-      const blob = await store.describe(id, deadline(deps));
-      if (blob === null) continue;
-      holders.push(node);
-      findings.draft ??= decodeDescriptor(blob.descriptor).record;
-    } catch (cause) {
-      deps.logger.warn({ node, blob: id, cause: String(cause) }, "recovery could not ask a node");
-      findings.complete = false;
-    }
-  }
-  return holders;
+  if (plan.action === "finish" || !plan.fence) return true;
+  // The late commit of the writer then conflicts and gives up. If it was faster, it is that very conflict here.
+  const record = withFence(stored?.record ?? emptyRecord(deps, intent), intent.txid);
+  return (await deps.metadata.commit({ record, ifRevision }, deadline(deps))).ok;
 }
 
 /**
- * Bumps the record that the plan was made from, naming the txid: its late commit then conflicts and gives up. A record
- * that has changed meanwhile may be that very commit, so the plan is void and the intent is looked at again later.
+ * Settles what is done with. The writer may have appended its intent again before it committed, with other blobs to
+ * free: then this one is not the whole of it, and the next round sees the new one.
  */
-async function fence(deps: RecoverDeps, intent: Intent, stored: StoredRecord | null): Promise<boolean> {
-  const record = withFence(stored?.record ?? emptyRecord(deps, intent), intent.txid);
-  const result = await deps.metadata.commit({ record, ifRevision: stored?.revision ?? REVISION_NONE }, deadline(deps));
-  return result.ok;
+async function endIntents(round: Round, page: readonly WalEntry[], done: readonly Done[]): Promise<readonly Done[]> {
+  const { deps, policy } = round;
+  const [first] = page;
+  if (done.length === 0 || first === undefined) return [];
+  try {
+    const latest = await deps.wal.readOpen(first.sequence - 1, PAGE_INTENTS, deadline(deps));
+    const open = new Set(latest.map(({ sequence }) => sequence));
+    const ended = done.filter(({ entry }) => open.has(entry.sequence));
+    if (!policy.mayAct()) return [];
+    const cleanUps = ended.flatMap(({ cleanUp }) => (cleanUp === null ? [] : [cleanUp]));
+    await Promise.all(cleanUps.map((cleanUp) => deps.wal.append(cleanUp, deadline(deps))));
+    const settled = ended.filter(({ cleanUp }) => cleanUp === null).map(({ entry }) => entry.intent.txid);
+    if (settled.length > 0) await deps.wal.settle(settled, deadline(deps));
+    for (const { entry, outcome, cleanUp } of ended) {
+      const { txid, bucket } = entry.intent;
+      deps.logger.info({ txid, bucket, outcome, blobsAway: cleanUp?.replaces.length ?? 0 }, "an open intent was settled");
+    }
+    return ended;
+  } catch (cause) {
+    if (!isStoreError(cause)) throw cause;
+    deps.logger.warn({ count: done.length, code: cause.code }, "intents could not be settled yet");
+    return [];
+  }
+}
+
+function isPinned({ pins, remotePins }: RecoverDeps, name: string): boolean {
+  return pins.isPinned(name) || remotePins?.isPinned(name) === true;
 }
 
 function emptyRecord(deps: RecoverDeps, intent: Intent): ObjectRecord {
@@ -144,7 +232,7 @@ function emptyRecord(deps: RecoverDeps, intent: Intent): ObjectRecord {
     state: "fence",
     bucket: intent.bucket,
     key: intent.key,
-    version: intent.txid as string as VersionId,
+    version: VERSION_NONE,
     modifiedAtMs: deps.clock.wallMs(),
     sizeBytes: 0,
     etag: "",

@@ -1,31 +1,124 @@
-import { recoverIntents } from "./recover.ts";
-import type { RecoverDeps } from "./recover.ts";
-
-const INTERVAL_MS = 60_000;
+import type { LeaseGrant } from "../lease/lease.ts";
+import type { Deadline } from "../lib/deadline.ts";
+import { deadlineIn } from "../lib/deadline.ts";
+import type { Wal } from "../wal/wal.ts";
+import type { HealerMetrics } from "./metrics.ts";
+import type { DueBounds } from "./recover-due.ts";
+import { isDue } from "./recover-due.ts";
+import { Looks } from "./recover-looks.ts";
+import type { RecoverBounds } from "./recover-plan.ts";
+import type { RecoverDeps, RecoverPolicy, RecoverSummary } from "./recover.ts";
+import { ALONE, recoverRound } from "./recover.ts";
 
 /**
- * Looks again and again for intents that nobody works on: of writes whose outcome was unknown, or whose clean-up met a
- * node that was away. Disposing waits for the round under way.
+ * `alone`: the store is this one process, and those of its writes that are at work are left alone. `leading`: the
+ * writers are other processes, of which none is ever known to be dead, and `grant` is what allows to act on them.
  */
-export function startRecovery(deps: RecoverDeps): AsyncDisposable {
-  let round: Promise<unknown> = Promise.resolve();
-  let timer = deps.clock.startTimer(INTERVAL_MS, run);
+export type RecoveryMode =
+  | { readonly kind: "alone" }
+  | {
+      readonly kind: "leading";
+      readonly grant: Pick<LeaseGrant, "isHeld">;
+      readonly bounds?: Partial<RecoveryBounds>;
+    };
+
+export type RecoveryBounds = RecoverBounds & DueBounds;
+
+export type RecoveryStatus = {
+  /** Null before the first round has ended. */
+  readonly lastRoundAgoMs: number | null;
+  readonly openIntents: number | null;
+  /** Of all rounds together. */
+  readonly counts: RecoverSummary;
+};
+
+/** Disposing waits for the round under way. */
+export type Recovery = AsyncDisposable & { status(): RecoveryStatus };
+
+export type RecoveryDeps = RecoverDeps & {
+  readonly wal: Wal & {
+    /** Lets go of what is settled, where the log does not do so by itself. */
+    trim?(deadline: Deadline): Promise<void>;
+  };
+  readonly healerMetrics?: HealerMetrics;
+};
+
+export const RECOVERY_BOUNDS: RecoveryBounds = {
+  writerGoneMs: 5_000,
+  writerThereMs: 120_000,
+  patienceMs: 60_000,
+  lookAgainMs: 60_000,
+  // Longer than gateways keep replaced blobs: their readers' pins must have reached this process.
+  releaseMs: 10_000,
+};
+
+const ALONE_INTERVAL_MS = 60_000;
+/** Between two rounds of a leader while something is open, and while nothing is. */
+const BUSY_INTERVAL_MS = 1_000;
+const IDLE_INTERVAL_MS = 2_000;
+const TRIM_INTERVAL_MS = 10_000;
+
+/**
+ * Looks again and again for intents that nobody works on: of writers that died, of writes whose outcome was unknown, or
+ * whose clean-up met a node that was away.
+ */
+export function startRecovery(deps: RecoveryDeps, mode: RecoveryMode = { kind: "alone" }): Recovery {
+  const policy = policyOf(deps, mode);
+  const looks = new Looks(deps.clock);
+  const total = { finished: 0, resurrected: 0, rolledBack: 0, left: 0 };
+  let lastRoundAtMs: number | null = null;
+  let openIntents: number | null = null;
+  let trimmedAtMs = deps.clock.monotonicMs();
   let stopped = false;
+  let round: Promise<void> = Promise.resolve();
+  let timer = deps.clock.startTimer(mode.kind === "alone" ? ALONE_INTERVAL_MS : 0, run);
 
   function run(): void {
-    // Every writer of an embedded store lives in this process, and those at work are left alone.
-    round = recoverIntents(deps, { writerDead: true, ageMsMin: INTERVAL_MS })
+    round = runRound()
       .catch((cause: unknown) => deps.logger.warn({ cause: String(cause) }, "a round of recovery failed"))
       .finally(() => {
-        if (!stopped) timer = deps.clock.startTimer(INTERVAL_MS, run);
+        const leadingMs = openIntents === 0 ? IDLE_INTERVAL_MS : BUSY_INTERVAL_MS;
+        if (!stopped) timer = deps.clock.startTimer(mode.kind === "alone" ? ALONE_INTERVAL_MS : leadingMs, run);
       });
   }
 
+  async function runRound(): Promise<void> {
+    const beganMs = deps.clock.monotonicMs();
+    const summary = await recoverRound(deps, policy, looks);
+    lastRoundAtMs = deps.clock.monotonicMs();
+    openIntents = summary.openCount;
+    for (const outcome of ["finished", "resurrected", "rolledBack"] as const) total[outcome] += summary.counts[outcome];
+    total.left = summary.counts.left;
+    deps.healerMetrics?.endedRound(summary, lastRoundAtMs - beganMs);
+    if (lastRoundAtMs - trimmedAtMs < TRIM_INTERVAL_MS || !policy.mayAct()) return;
+    trimmedAtMs = lastRoundAtMs;
+    await deps.wal.trim?.(deadlineIn(deps.clock, deps.waitMs));
+  }
+
   return {
+    status: () => ({
+      lastRoundAgoMs: lastRoundAtMs === null ? null : deps.clock.monotonicMs() - lastRoundAtMs,
+      openIntents,
+      counts: { ...total },
+    }),
     async [Symbol.asyncDispose]() {
       stopped = true;
       timer.cancel();
       await round;
     },
+  };
+}
+
+function policyOf({ membership }: RecoveryDeps, mode: RecoveryMode): RecoverPolicy {
+  if (mode.kind === "alone") {
+    const isOld = ({ ageMs }: { ageMs: number }) => ageMs >= ALONE_INTERVAL_MS;
+    return { writerDead: true, bounds: ALONE, isDue: isOld, mayAct: () => true };
+  }
+  const bounds = { ...RECOVERY_BOUNDS, ...mode.bounds };
+  return {
+    writerDead: false,
+    bounds,
+    isDue: (entry) => isDue(entry, membership.processes(), bounds),
+    mayAct: () => mode.grant.isHeld(),
   };
 }

@@ -1,5 +1,5 @@
 import type { StoredRecord } from "../domain/record.ts";
-import type { CommitOutcome, PendingChange } from "./plan-commits.ts";
+import type { StoredValue } from "./stored-value.ts";
 import { decodeStoredValue } from "./stored-value.ts";
 
 /** Listeners that are told of commits, in the order of the commits. */
@@ -13,14 +13,13 @@ export class CommitWatch {
     return () => void this.#listeners.delete(own);
   }
 
-  /** Tells of the accepted changes. Records are decoded afresh: the memory of the given ones is their owner's. */
-  tell(changes: readonly PendingChange[], outcomes: readonly CommitOutcome[]): void {
+  /** Tells of committed values. Records are decoded afresh: the memory of the given ones is their owner's. */
+  tell(values: Iterable<StoredValue>): void {
     if (this.#listeners.size === 0) return;
-    changes.forEach((change, index) => {
-      if (outcomes[index]?.ok !== true) return;
-      const stored = decodeStoredValue(Buffer.from(change.value));
+    for (const value of values) {
+      const stored = decodeStoredValue(Buffer.from(value));
       for (const listener of this.#listeners) callListener(listener, stored);
-    });
+    }
   }
 }
 

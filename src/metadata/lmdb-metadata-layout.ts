@@ -5,6 +5,7 @@
  * | key                         | value                                                                |
  * |-----------------------------|----------------------------------------------------------------------|
  * | 00 "revision"               | the last revision given, written with the batch that used it         |
+ * | 00 "stream" index           | the place reached in a stream, in an index that follows streams      |
  * | 01 bucket 00 key            | current record (`stored-value.ts`)                                   |
  * | 02 bucket 00 key 00 version | reserved for versions kept beside the current one                    |
  * | 03 bucket                   | counts of readable objects, written with the batch that changed them |
@@ -18,8 +19,10 @@ import { successorOf } from "./list-page.ts";
 import type { BucketSummary } from "./metadata-store.ts";
 
 const REVISION_KEY = Buffer.from("\u0000revision");
+const STREAMS_START = Buffer.from("\u0000stream");
 const SUMMARIES_START = Buffer.of(3);
 const SMALL_FORMAT_VERSION = 1;
+const SMALL_NUMBER_BYTES = 8;
 
 export const RECORDS_START = Buffer.of(1);
 export const RECORDS_END = successorOf(RECORDS_START);
@@ -27,6 +30,10 @@ export const RECORDS_END = successorOf(RECORDS_START);
 /** Bucket and key as one string whose UTF-8 bytes are the LMDB key of the current record. */
 export function slotOf(bucket: BucketName, key: string): string {
   return `\u0001${bucket}\u0000${key}`;
+}
+
+export function bucketOfSlot(slot: string): BucketName {
+  return slot.slice(1, slot.indexOf("\u0000", 1)) as BucketName;
 }
 
 /** The first LMDB key behind `key`. */
@@ -58,11 +65,30 @@ export function putSummary(db: LmdbDatabase, { bucket, objectCount, objectBytes 
   void db.put(Buffer.concat([SUMMARIES_START, Buffer.from(bucket)]), encodeSmall(objectCount, objectBytes));
 }
 
+/** How far an index follows a stream. `createdAt` tells a stream from another one of the same name. */
+export type StreamPlace = { readonly applied: number; readonly createdAt: string };
+
+/** @throws {StoreError} `format_unknown` */
+export function readStreamPlaces(db: LmdbDatabase): Map<number, StreamPlace> {
+  const places = new Map<number, StreamPlace>();
+  for (const { key, value } of db.getRange({ start: STREAMS_START, end: successorOf(STREAMS_START) })) {
+    const place = { applied: readSmall(value, 0), createdAt: value.toString("utf8", SMALL_NUMBER_BYTES + 1) };
+    places.set(readUint64(key, STREAMS_START.length), place);
+  }
+  return places;
+}
+
+export function putStreamPlace(db: LmdbDatabase, stream: number, { applied, createdAt }: StreamPlace): void {
+  const key = Buffer.concat([STREAMS_START, Buffer.alloc(SMALL_NUMBER_BYTES)]);
+  writeUint64(key, stream, STREAMS_START.length);
+  void db.put(key, Buffer.concat([encodeSmall(applied), Buffer.from(createdAt)]));
+}
+
 /** Layout: version byte, then numbers of 8 bytes. */
 function encodeSmall(...numbers: number[]): Buffer {
-  const value = Buffer.allocUnsafe(1 + 8 * numbers.length);
+  const value = Buffer.allocUnsafe(1 + SMALL_NUMBER_BYTES * numbers.length);
   value[0] = SMALL_FORMAT_VERSION;
-  numbers.forEach((number, index) => writeUint64(value, number, 1 + 8 * index));
+  numbers.forEach((number, index) => writeUint64(value, number, 1 + SMALL_NUMBER_BYTES * index));
   return value;
 }
 
@@ -73,5 +99,5 @@ function readSmall(value: Buffer, index: number): number {
       `Cannot read a metadata entry of format ${value[0]}: this program knows ${SMALL_FORMAT_VERSION}`,
     );
   }
-  return readUint64(value, 1 + 8 * index);
+  return readUint64(value, 1 + SMALL_NUMBER_BYTES * index);
 }

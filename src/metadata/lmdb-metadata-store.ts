@@ -18,24 +18,15 @@ import type { Deadline } from "../lib/deadline.ts";
 import { remainingMs, withDeadline } from "../lib/deadline.ts";
 import type { LmdbDatabase, LmdbEnvironment } from "../lib/lmdb-environment.ts";
 import { LmdbFailure } from "../lib/lmdb-environment.ts";
-import { nextTurn } from "../lib/next-turn.ts";
 import { CommitWatch } from "./commit-watch.ts";
-import { ListPageBuilder, successorOf } from "./list-page.ts";
-import {
-  RECORDS_END,
-  RECORDS_START,
-  keyBehind,
-  putRevision,
-  putSummary,
-  readRevision,
-  readSummaries,
-  slotOf,
-} from "./lmdb-metadata-layout.ts";
+import { putRevision, putSummary, readRevision, readSummaries, slotOf } from "./lmdb-metadata-layout.ts";
+import type { RecordSource } from "./lmdb-record-scan.ts";
+import { listRecords, readValue, scanRecords } from "./lmdb-record-scan.ts";
 import type { BucketSummary, Change, CommitResult, ListOptions, ListPage, MetadataStore } from "./metadata-store.ts";
 import type { CommitOutcome, CommitPlan, PendingChange } from "./plan-commits.ts";
 import { planCommits } from "./plan-commits.ts";
 import type { StoredValue } from "./stored-value.ts";
-import { decodeStoredValue, encodeStoredValue, isReadable } from "./stored-value.ts";
+import { decodeStoredValue, encodeStoredValue } from "./stored-value.ts";
 
 export type LmdbMetadataStoreOptions = {
   /** Stays the caller's, who closes it after the store. */
@@ -48,9 +39,6 @@ export function openLmdbMetadataStore(options: LmdbMetadataStoreOptions): Metada
   return new LmdbMetadataStore(options);
 }
 
-/** Entries looked at in one turn of the event loop. */
-const CHUNK_ENTRIES = 256;
-
 type Item = { readonly change: PendingChange; readonly deadline: Deadline } | "barrier";
 
 class LmdbMetadataStore implements MetadataStore {
@@ -62,18 +50,29 @@ class LmdbMetadataStore implements MetadataStore {
   #revisionLast: Revision;
   /** What the batch under way writes, and what that replaces. */
   #unflushed: CommitPlan["writes"] | null = null;
+  /** What batches decide by; `#offered` is the same for callers, who are refused after the end. */
+  readonly #known: RecordSource;
+  readonly #offered: RecordSource;
   #closed = false;
 
   constructor({ environment, clock }: LmdbMetadataStoreOptions) {
     this.#environment = environment;
     this.#clock = clock;
+    const visible = (slot: string, value: StoredValue | null) => this.#flushedOf(slot, value);
+    this.#known = { clock, visible, read: (query) => this.#read(query) };
+    this.#offered = {
+      ...this.#known,
+      read: (query) => {
+        this.#refuseWhenClosed();
+        return this.#read(query);
+      },
+    };
     this.#revisionLast = this.#read(readRevision);
     this.#summaries = this.#read(readSummaries);
   }
 
   async get(bucket: BucketName, key: ObjectKey): Promise<StoredRecord | null> {
-    this.#refuseWhenClosed();
-    const value = this.#readValue(slotOf(bucket, key));
+    const value = readValue(this.#offered, slotOf(bucket, key));
     return value === null ? null : decodeStoredValue(value);
   }
 
@@ -89,17 +88,7 @@ class LmdbMetadataStore implements MetadataStore {
   }
 
   async list(bucket: BucketName, options: ListOptions, deadline: Deadline): Promise<ListPage> {
-    const page = new ListPageBuilder(options);
-    const base = Buffer.from(slotOf(bucket, ""));
-    const end = page.end === null ? successorOf(base) : Buffer.concat([base, page.end]);
-    let start: Buffer | null = Buffer.concat([base, page.from]);
-    for (;;) {
-      this.#refuseWhenClosed();
-      start = this.#offerChunk(page, base, start, end);
-      if (start === null) return page.finish();
-      if (remainingMs(this.#clock, deadline) === 0) throw expired();
-      await nextTurn();
-    }
+    return await listRecords(this.#offered, bucket, options, deadline);
   }
 
   async scan(
@@ -107,19 +96,7 @@ class LmdbMetadataStore implements MetadataStore {
     limit: number,
     deadline: Deadline,
   ): Promise<StoredRecord[]> {
-    const found: StoredRecord[] = [];
-    let start = after === null ? RECORDS_START : keyBehind(Buffer.from(slotOf(after.bucket, after.key)));
-    while (found.length < limit) {
-      this.#refuseWhenClosed();
-      const chunk = this.#readChunk(start, Math.min(CHUNK_ENTRIES, limit - found.length));
-      const last = chunk.at(-1);
-      if (last === undefined) break;
-      for (const { value } of chunk) if (value !== null) found.push(decodeStoredValue(value));
-      start = keyBehind(last.key);
-      if (remainingMs(this.#clock, deadline) === 0) throw expired();
-      await nextTurn();
-    }
-    return found;
+    return await scanRecords(this.#offered, after, limit, deadline);
   }
 
   async peek(bucket: BucketName, key: ObjectKey): Promise<StoredRecord | null> {
@@ -151,13 +128,13 @@ class LmdbMetadataStore implements MetadataStore {
     const plan = planCommits(
       {
         revisionLast: this.#revisionLast,
-        readValue: (slot) => this.#readValue(slot),
+        readValue: (slot) => readValue(this.#known, slot),
         readSummary: (bucket) => this.#summaries.get(bucket) ?? null,
       },
       changes,
     );
     if (plan.writes.size > 0) await this.#write(plan);
-    this.#watch.tell(changes, plan.outcomes);
+    this.#watch.tell(changes.flatMap((change, index) => (plan.outcomes[index]?.ok === true ? [change.value] : [])));
 
     const outcomes = plan.outcomes.values();
     return due.map((isDue) => (isDue ? (outcomes.next().value ?? null) : null));
@@ -182,48 +159,6 @@ class LmdbMetadataStore implements MetadataStore {
     }
     this.#revisionLast = plan.revisionLast;
     for (const [bucket, summary] of plan.summaries) this.#summaries.set(bucket, summary);
-  }
-
-  #readValue(slot: string): StoredValue | null {
-    const value = this.#read((db) => {
-      const shared = db.getBinaryFast(Buffer.from(slot));
-      // That memory is LMDB's own, overwritten by the next read.
-      return shared === undefined ? null : Buffer.from(shared.subarray(0, shared.length));
-    });
-    return this.#flushedOf(slot, value);
-  }
-
-  /** Offers keys from `start` on; answers where to go on in the next turn of the event loop, or null when done. */
-  #offerChunk(page: ListPageBuilder, base: Buffer, start: Buffer, end: Buffer): Buffer | null {
-    let from = start;
-    let entriesLeft = CHUNK_ENTRIES;
-    while (Buffer.compare(from, end) < 0) {
-      if (entriesLeft <= 0) return from;
-      const answer = this.#read((db) => {
-        for (const { key, value: latest } of db.getRange({ start: from, end })) {
-          if (entriesLeft-- <= 0) return key;
-          const slot = key.toString();
-          const value = this.#flushedOf(slot, latest);
-          if (value === null) continue;
-          const step = page.offer(slot.slice(base.length), isReadable(value), () => decodeStoredValue(value));
-          if (step !== "next") return step;
-        }
-        return "full";
-      });
-      if (answer === "full") return null;
-      if (answer !== "seek") return answer;
-      from = Buffer.concat([base, page.from]);
-    }
-    return null;
-  }
-
-  #readChunk(start: Buffer, limit: number): { key: Buffer; value: StoredValue | null }[] {
-    return this.#read((db) =>
-      [...db.getRange({ start, end: RECORDS_END, limit })].map(({ key, value }) => ({
-        key,
-        value: this.#flushedOf(key.toString(), value),
-      })),
-    );
   }
 
   /** Of a value just read from LMDB: what of it is known to be on disk. */

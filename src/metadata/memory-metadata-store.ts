@@ -59,7 +59,7 @@ class MemoryMetadataStore implements MetadataStore {
     records.values.set(slot, change.value);
     records.revisionLast = plan.revisionLast;
     for (const [bucket, summary] of plan.summaries) records.summaries.set(bucket, summary);
-    this.#watch.tell([change], plan.outcomes);
+    this.#watch.tell([change.value]);
     return outcome;
   }
 

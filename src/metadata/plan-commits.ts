@@ -1,7 +1,8 @@
 import type { BucketName, Revision } from "../domain/ids.ts";
 import type { BucketSummary } from "./metadata-store.ts";
 import type { StoredValue } from "./stored-value.ts";
-import { isReadable, objectBytesOf, revisionOf, withRevision } from "./stored-value.ts";
+import { revisionOf, withRevision } from "./stored-value.ts";
+import { summarizeChange } from "./summarize-change.ts";
 
 /**
  * Decides a batch of compare-and-sets without touching any store: each change sees the store and the changes before it.
@@ -59,24 +60,4 @@ export function planCommits(state: CommitState, changes: readonly PendingChange[
     return { ok: true, revision: revisionLast };
   });
   return { outcomes, writes, revisionLast, summaries };
-}
-
-function summarizeChange(
-  bucket: BucketName,
-  before: BucketSummary | null,
-  replaced: StoredValue | null,
-  value: StoredValue,
-): BucketSummary {
-  const [countBefore, bytesBefore] = readableCountAndBytes(replaced);
-  const [countAfter, bytesAfter] = readableCountAndBytes(value);
-  if (before !== null && countBefore === countAfter && bytesBefore === bytesAfter) return before;
-  return {
-    bucket,
-    objectCount: (before?.objectCount ?? 0) + countAfter - countBefore,
-    objectBytes: (before?.objectBytes ?? 0) + bytesAfter - bytesBefore,
-  };
-}
-
-function readableCountAndBytes(value: StoredValue | null): [count: number, bytes: number] {
-  return value !== null && isReadable(value) ? [1, objectBytesOf(value)] : [0, 0];
 }

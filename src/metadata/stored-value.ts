@@ -34,6 +34,20 @@ export function withRevision(value: StoredValue, revision: Revision): StoredValu
   return value;
 }
 
+/**
+ * Writes a number by which its writer knows the value again, 0…2^53 - 1, where the revision belongs later. For values on
+ * their way to a store that gives revisions itself.
+ */
+export function withMark(value: StoredValue, mark: number): StoredValue {
+  writeUint64(value, mark, AT.revision);
+  return value;
+}
+
+/** The mark of a value that has no revision yet. @throws {StoreError} `format_unknown` */
+export function markOf(value: StoredValue): number {
+  return revisionOf(value);
+}
+
 /** `value` must stay unchanged as long as the record is used. @throws {StoreError} `format_unknown` */
 export function decodeStoredValue(value: StoredValue): StoredRecord {
   return { record: decodeRecord(value.subarray(AT.record)), revision: revisionOf(value) };

@@ -12,6 +12,7 @@ export function natsNamesOf(clusterName: string) {
   const streamPrefix = `KINTSUGI_${clusterName.toUpperCase().replaceAll("-", "_")}`;
   const subjectPrefix = `_kintsugi.${clusterName}`;
   return Object.freeze({
+    clusterName,
     metadataStream: (index: number) => `${streamPrefix}_META_${index}`,
     /** All subjects of one metadata stream. */
     metadataSubjects: (index: number) => `${subjectPrefix}.meta.${index}.>`,
@@ -33,6 +34,11 @@ export function natsNamesOf(clusterName: string) {
     /** Heartbeats and what processes tell each other in passing: core NATS, stored nowhere. */
     heartbeatSubject: (role: string, name: string) => `${subjectPrefix}.heartbeat.${role}.${name}`,
     heartbeatSubjects: `${subjectPrefix}.heartbeat.*.*`,
+    /** Asks all processes for a heartbeat at once. */
+    whoSubject: `${subjectPrefix}.who`,
+    /** The entry of a process in the register, told to all by whoever changed it. */
+    memberSubject: (role: string, name: string) => `${subjectPrefix}.member.${role}.${name}`,
+    memberSubjects: `${subjectPrefix}.member.*.*`,
     pinsSubject: (name: string) => `${subjectPrefix}.pins.${name}`,
     pinsSubjects: `${subjectPrefix}.pins.*`,
   });

@@ -3,6 +3,7 @@ import type { Coder } from "../coding/coder.ts";
 import type { StripePool } from "../coding/stripe-pool.ts";
 import type { BucketName, NodeName, Txid } from "../domain/ids.ts";
 import type { BucketSettings } from "../domain/settings.ts";
+import type { Alarms } from "../lib/alarms.ts";
 import type { Clock } from "../lib/clock.ts";
 import type { FaultPoints } from "../lib/fault-points.ts";
 import type { Logger } from "../lib/logger.ts";
@@ -13,7 +14,8 @@ import type { MetadataStore } from "../metadata/metadata-store.ts";
 import type { Wal } from "../wal/wal.ts";
 import type { ActiveWrites } from "./active-writes.ts";
 import type { ObjectMetrics } from "./metrics.ts";
-import type { ReadPins } from "./read-pins.ts";
+import type { NodeLatency } from "./node-latency.ts";
+import type { ReadPins, RemotePins } from "./read-pins.ts";
 import type { Releaser } from "./release.ts";
 
 /** Waits of the object paths, in milliseconds; from `config.ts`. */
@@ -39,12 +41,20 @@ export type ObjectDeps = {
   readonly metadata: MetadataStore;
   readonly wal: Wal;
   readonly membership: Membership;
+  /** May change at any time, as nodes join and leave. */
   readonly nodes: ReadonlyMap<NodeName, BlobStore>;
+  /** Where this process runs, if that is known: near nodes are read from first. */
+  readonly locality?: { readonly region: string; readonly zone: string } | null;
+  readonly latency: NodeLatency;
+  /** For waits that mostly end before their time. */
+  readonly alarms: Alarms;
   readonly coder: Coder;
   readonly stripes: StripePool;
   readonly metrics: ObjectMetrics;
   /** Blob sets that readers of this process stream from. */
   readonly pins: ReadPins;
+  /** Those that readers of other processes stream from, as far as they have told. */
+  readonly remotePins: RemotePins;
   /** Writes of this process under way: recovery leaves them alone. */
   readonly active: ActiveWrites;
   /** Frees the blobs of replaced versions. */

@@ -1,12 +1,12 @@
 import { isStoreError, StoreError } from "../domain/errors.ts";
 import { blobSetsOf } from "../domain/manifest.ts";
 import type { ObjectRecord, StoredRecord } from "../domain/record.ts";
+import { metadataDeadline } from "./commit-record.ts";
 import { evaluateConditions, readable } from "./conditions.ts";
 import type { ObjectDeps } from "./deps.ts";
 import { readPackedCopy } from "./read-content.ts";
 import { readDocument } from "./read-document.ts";
 import type { Body, GetRequest, GetResult, HeadResult, ObjectAddress, Preconditions } from "./requests.ts";
-import { metadataDeadline } from "./write.ts";
 
 /** How often a read starts over because the version it had found was replaced and freed meanwhile. */
 const READ_ATTEMPTS_MAX = 4;

@@ -2,8 +2,8 @@ import { StoreError } from "../domain/errors.ts";
 import type { BucketName } from "../domain/ids.ts";
 import { LIMITS } from "../limits.ts";
 import type { ListOptions, ListPage } from "../metadata/metadata-store.ts";
+import { metadataDeadline } from "./commit-record.ts";
 import type { ObjectDeps } from "./deps.ts";
-import { metadataDeadline } from "./write.ts";
 
 /** One page of the readable objects of a bucket. @throws {StoreError} `parameter_invalid`, `metadata_unavailable` */
 export async function listObjects(deps: ObjectDeps, bucket: BucketName, options: ListOptions): Promise<ListPage> {

@@ -34,6 +34,16 @@ export function createObjectMetrics(registry: Registry) {
       help: "Stripes that were read around a missing or damaged blob",
       registers,
     }),
+    hedgesStarted: new Counter({
+      name: "kintsugi_hedged_reads_total",
+      help: "Cells that were asked for because a node was late with another one",
+      registers,
+    }),
+    hedgesWon: new Counter({
+      name: "kintsugi_hedged_reads_won_total",
+      help: "Stripes and small objects that were complete before the late node had answered",
+      registers,
+    }),
     cellsDamaged: new Counter({
       name: "kintsugi_cells_damaged_total",
       help: "Cells whose checksum did not match when read",

@@ -6,17 +6,20 @@ import { LIMITS } from "../limits.ts";
 import { KeyedBatcher } from "../lib/keyed-batcher.ts";
 import { planHotPatch } from "../placement/hot-patch.ts";
 import { documentBytes } from "../placement/layout.ts";
+import { commitVersion } from "./commit-record.ts";
 import { readable, requireConditions } from "./conditions.ts";
 import type { ObjectDeps } from "./deps.ts";
 import { draftHotPart, hybridEtag } from "./hot-part.ts";
 import { openBlobSet, redundancyOf } from "./incoming-put.ts";
+import type { Look } from "./look-for-write.ts";
+import { glance, lookAgain } from "./look-for-write.ts";
 import { writeVersion } from "./put.ts";
 import type { StoredHybrid } from "./put-hybrid.ts";
 import { isHybrid } from "./put-hybrid.ts";
 import { readHotPart, withWholeDocument } from "./read-document.ts";
 import { NO_PRECONDITIONS } from "./requests.ts";
 import type { PatchRequest, PutRequest } from "./requests.ts";
-import { beginWrite, commitRecord, finishWrite, metadataDeadline, receiptOf } from "./write.ts";
+import { beginWrite, finishWrite, receiptOf } from "./write.ts";
 
 /** What became of one patch; a refused one does not hold up the others of its batch. */
 type Outcome = { readonly receipt: Receipt } | { readonly refused: StoreError };
@@ -59,17 +62,28 @@ async function patchInOrder(deps: ObjectDeps, requests: readonly PatchRequest[])
 /** Handles at least the first request: a run of hot patches in one commit, or one patch that needs more than that. */
 async function patchSome(deps: ObjectDeps, requests: readonly PatchRequest[]): Promise<Outcome[]> {
   const [first] = requests as [PatchRequest, ...PatchRequest[]];
+  let look = await glance(deps, first);
   for (let attempt = 0; attempt < PATCH_ATTEMPTS_MAX; attempt += 1) {
-    const stored = await deps.metadata.get(first.bucket, first.key, metadataDeadline(deps));
+    const { stored } = look;
     const run = applyHotPatches(deps, stored, requests);
     if (run.outcomes.length === 0) {
       const outcome = await refusable(() => patchAlone(deps, stored as StoredRecord, first));
-      if (outcome !== null) return [outcome];
+      if (outcome !== null && !isDoubtful(outcome, look)) return [outcome];
+      look = await lookAgain(deps, first);
+      if (outcome !== null && look.stored?.revision === stored?.revision) return [outcome];
       continue;
     }
-    if (run.record === null) return run.outcomes;
-    const result = await commitRecord(deps, run.record, stored, "patch");
-    if (!result.ok) continue;
+    if (run.record === null) {
+      // Nobody's patch was taken, and no commit proves the record right that refused them.
+      if (look.isFresh) return run.outcomes;
+      look = await lookAgain(deps, first);
+      continue;
+    }
+    const result = await commitVersion(deps, run.record, stored, "patch");
+    if (!result.ok) {
+      look = { stored: result.current, isFresh: true };
+      continue;
+    }
     deps.faults.reach("patch.committed");
     deps.metrics.hotUpdates.inc(run.outcomes.length);
     return run.outcomes;
@@ -78,6 +92,13 @@ async function patchSome(deps: ObjectDeps, requests: readonly PatchRequest[]): P
     retriable: true,
   });
   return [{ refused: conflict }];
+}
+
+/** Whether a refusal may be due to a version that is not there any more: its document differs, or its blobs are freed. */
+function isDoubtful(outcome: Outcome, look: Look): boolean {
+  if (!("refused" in outcome)) return false;
+  const { code, retriable } = outcome.refused;
+  return code === "object_damaged" || (!look.isFresh && !retriable);
 }
 
 type HotRun = {

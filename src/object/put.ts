@@ -5,15 +5,15 @@ import type { BucketSettings } from "../domain/settings.ts";
 import { chooseStrategy } from "../placement/strategies.ts";
 import type { ChosenStrategy } from "../placement/strategies.ts";
 import { BodyReader } from "./body-reader.ts";
-import { requireConditions } from "./conditions.ts";
 import type { ObjectDeps } from "./deps.ts";
 import type { IncomingPut } from "./incoming-put.ts";
+import { findReplaceable } from "./look-for-write.ts";
 import { putCoded } from "./put-coded.ts";
 import { putHybrid } from "./put-hybrid.ts";
 import { putInline } from "./put-inline.ts";
 import type { PutRequest } from "./requests.ts";
 import type { Write, WriteOutcome } from "./write.ts";
-import { beginWrite, metadataDeadline } from "./write.ts";
+import { beginWrite } from "./write.ts";
 
 /**
  * Stores one object under its key, replacing what was there. Resolves when the new version is durable on the quorum of
@@ -23,8 +23,7 @@ import { beginWrite, metadataDeadline } from "./write.ts";
  * failed write is ever visible
  */
 export async function putObject(deps: ObjectDeps, request: PutRequest): Promise<Receipt> {
-  const seen = await deps.metadata.get(request.bucket, request.key, metadataDeadline(deps));
-  requireConditions(request.preconditions, seen);
+  const seen = await findReplaceable(deps, request);
   deps.faults.reach("put.parsed");
   const outcome = await writeVersion(deps, request, seen, "replace", "put");
   if (!outcome.ok) throw new StoreError("write_conflict", "Cannot commit: the object changed", { retriable: true });

@@ -2,14 +2,15 @@ import type { Stripe } from "../coding/coder.ts";
 import { cellChecksum } from "../domain/checksum.ts";
 import { dataShards, stripeShape } from "../domain/geometry.ts";
 import type { StripeShape } from "../domain/geometry.ts";
-import { isStoreError, StoreError } from "../domain/errors.ts";
-import type { NodeName } from "../domain/ids.ts";
+import { StoreError } from "../domain/errors.ts";
 import { blobIdOf } from "../domain/ids.ts";
 import type { BlobSet } from "../domain/manifest.ts";
 import { LIMITS } from "../limits.ts";
-import { deadlineIn } from "../lib/deadline.ts";
+import type { CellRoom } from "./cell-race.ts";
+import { CellRace } from "./cell-race.ts";
 import type { ObjectDeps } from "./deps.ts";
-import { chooseShards, readStripe } from "./read-stripe.ts";
+import { readStripe } from "./read-stripe.ts";
+import { chooseShards } from "./shard-choice.ts";
 import { StripeRing } from "./stripe-ring.ts";
 import { stripeMemoryBytes } from "./upload-content.ts";
 
@@ -38,7 +39,7 @@ export async function* readContent(
     stripeMemoryBytes(set.redundancy, set.cellBytes, set.sizeBytes),
     STRIPES_PER_READ,
   );
-  const choice = chooseShards(deps, set);
+  const choice = chooseShards(deps, set, Math.min(set.sizeBytes, set.cellBytes));
   const fullBytes = set.cellBytes * dataShards(set.redundancy);
   const lastIndex = Math.floor((end - 1) / fullBytes);
   let next: Promise<Uint8Array> | null = null;
@@ -77,30 +78,22 @@ function touchedCells(set: BlobSet, shape: StripeShape, from: number, to: number
 
 /** The whole of a small replicated set from any good copy, without a stripe; null for any other set. */
 export async function readPackedCopy(deps: ObjectDeps, set: BlobSet): Promise<Uint8Array | null> {
-  if (set.redundancy.scheme !== "replication" || set.sizeBytes > LIMITS.packedBlobBytesMax) return null;
-  const choice = chooseShards(deps, set);
-  for (const shard of choice.order) {
-    const bytes = await readCopy(deps, set, shard);
-    if (bytes !== null) return bytes;
-    deps.metrics.degradedReads.inc();
+  const { sizeBytes } = set;
+  if (set.redundancy.scheme !== "replication" || sizeBytes > LIMITS.packedBlobBytesMax) return null;
+  const goal = { set, cellIndex: 0, cellBytes: sizeBytes, wanted: null, needed: 1, roomFor: () => OWN_MEMORY };
+  const race = new CellRace(deps, goal, chooseShards(deps, set, sizeBytes));
+  try {
+    for (;;) {
+      const [copy] = await race.gather();
+      if (copy === undefined) break;
+      const [shard, { cell }] = copy;
+      if (cellChecksum(cell.payload, blobIdOf(set.txid, set.part, shard), 0) === cell.checksum) return cell.payload;
+      race.discard(shard);
+    }
+  } finally {
+    race.close();
   }
   throw new StoreError("object_damaged", "Cannot read the object: no good copy of it is left", { retriable: true });
 }
 
-async function readCopy(deps: ObjectDeps, set: BlobSet, shard: number): Promise<Uint8Array | null> {
-  const node = set.nodes[shard] as NodeName;
-  const id = blobIdOf(set.txid, set.part, shard);
-  try {
-    const [cell] =
-      (await deps.nodes.get(node)?.readCells(id, 0, 1, deadlineIn(deps.clock, deps.timeouts.nodeMs))) ?? [];
-    if (cell?.payload.length === set.sizeBytes && cellChecksum(cell.payload, id, 0) === cell.checksum)
-      return cell.payload;
-    deps.metrics.cellsDamaged.inc({ node });
-    deps.logger.warn({ node, blob: id, cell: 0 }, "a cell is damaged");
-  } catch (cause) {
-    if (!isStoreError(cause)) throw cause;
-    deps.metrics.storageErrors.inc({ node, code: cause.code });
-    deps.logger.warn({ node, blob: id, code: cause.code }, "a node did not give a cell");
-  }
-  return null;
-}
+const OWN_MEMORY: CellRoom = { into: undefined, release() {} };

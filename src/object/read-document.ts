@@ -7,10 +7,10 @@ import { LIMITS } from "../limits.ts";
 import { assert } from "../lib/assert.ts";
 import type { Piece } from "../placement/layout.ts";
 import { piecesOf, restrictPieces } from "../placement/layout.ts";
+import { commitRecord } from "./commit-record.ts";
 import type { ObjectDeps } from "./deps.ts";
 import { readContent } from "./read-content.ts";
 import { reserveMemory } from "./reserve-memory.ts";
-import { commitRecord } from "./write.ts";
 
 /** The bytes [start, end) of a version of any strategy. Each chunk is the consumer's until it asks for the next. */
 export async function* readDocument(

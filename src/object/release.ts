@@ -6,7 +6,7 @@ import { deadlineIn } from "../lib/deadline.ts";
 import type { Logger } from "../lib/logger.ts";
 import type { Wal } from "../wal/wal.ts";
 import type { ActiveWrites } from "./active-writes.ts";
-import type { ReadPins } from "./read-pins.ts";
+import type { ReadPins, RemotePins } from "./read-pins.ts";
 import { blobSetName } from "./read-pins.ts";
 
 export type ReleaserDeps = {
@@ -15,16 +15,25 @@ export type ReleaserDeps = {
   readonly wal: Wal;
   readonly nodes: ReadonlyMap<NodeName, BlobStore>;
   readonly pins: ReadPins;
+  readonly remotePins: RemotePins;
   readonly active: ActiveWrites;
   /** How long replaced blobs stay for readers that hold the old record but have not begun to stream. */
   readonly releaseDelayMs: number;
   readonly nodeMs: number;
 };
 
-type Job = { readonly txid: Txid; readonly blobs: readonly PlacedBlob[]; readonly dueMs: number };
+type Job = {
+  readonly txid: Txid;
+  readonly blobs: readonly PlacedBlob[];
+  readonly dueMs: number;
+  /** Rounds in which readers of other processes were in the way. */
+  readonly putBack: number;
+};
 
 /** Jobs that fall due within this time of each other are done together: one request per node for all of them. */
 const ROUND_MS = 250;
+/** Readers elsewhere are waited for this many times the delay; recovery has the patience for longer downloads. */
+const PUT_BACK_MAX = 12;
 
 /**
  * Ends writes after their commit. The intent of a write that replaced blobs stays open until those are gone, so a
@@ -35,6 +44,7 @@ export class Releaser {
   /** In the order in which they fall due. */
   #waiting: Job[] = [];
   #timer: Timer | null = null;
+  #isClosed = false;
   readonly #underWay = new Set<Promise<void>>();
 
   constructor(deps: ReleaserDeps) {
@@ -52,8 +62,12 @@ export class Releaser {
       void this.settle([txid]);
       return;
     }
+    this.#wait(txid, blobs, 0);
+  }
+
+  #wait(txid: Txid, blobs: readonly PlacedBlob[], putBack: number): void {
     const { clock, releaseDelayMs } = this.#deps;
-    this.#waiting.push({ txid, blobs, dueMs: clock.monotonicMs() + releaseDelayMs });
+    this.#waiting.push({ txid, blobs, dueMs: clock.monotonicMs() + releaseDelayMs, putBack });
     this.#timer ??= clock.startTimer(releaseDelayMs, () => this.#runRound());
   }
 
@@ -69,8 +83,12 @@ export class Releaser {
     }
   }
 
-  /** Frees what waits without further delay: the doors are closed, so nobody reads it any more. */
+  /**
+   * Frees what waits without further delay: the doors are closed, so nobody here reads it any more. What other
+   * processes read is left to recovery.
+   */
   async close(): Promise<void> {
+    this.#isClosed = true;
     this.#timer?.cancel();
     this.#timer = null;
     const jobs = this.#waiting.splice(0);
@@ -98,9 +116,23 @@ export class Releaser {
     this.#begin([job]);
   }
 
-  #begin(jobs: readonly Job[]): void {
+  #begin(due: readonly Job[]): void {
+    const isReadElsewhere = (job: Job) => this.#setsOf(job).some((name) => this.#deps.remotePins.isPinned(name));
+    const jobs: Job[] = [];
+    for (const job of due) {
+      if (isReadElsewhere(job)) this.#putBack(job);
+      else jobs.push(job);
+    }
+    if (jobs.length === 0) return;
     const work = this.#free(jobs).finally(() => this.#underWay.delete(work));
     this.#underWay.add(work);
+  }
+
+  #putBack(job: Job): void {
+    if (!this.#isClosed && job.putBack < PUT_BACK_MAX) return this.#wait(job.txid, job.blobs, job.putBack + 1);
+    // Its intent stays open, and says what there is to free.
+    this.#deps.active.end(job.txid);
+    this.#deps.logger.info({ txid: job.txid }, "left blobs that another process reads to recovery");
   }
 
   async #free(jobs: readonly Job[]): Promise<void> {

@@ -17,6 +17,7 @@ export class StripeRing {
   readonly #permits: Permit[] = [];
   readonly #free: Stripe[] = [];
   readonly #owned: Stripe[] = [];
+  readonly #parked = new Set<Stripe>();
   #waiting: { resolve: (stripe: Stripe) => void; reject: (cause: unknown) => void } | null = null;
   #failure: { cause: unknown } | null = null;
 
@@ -36,7 +37,7 @@ export class StripeRing {
 
   /** A stripe that can be had without waiting, or null. */
   tryTake(): Stripe | null {
-    if (this.#free.length === 0 && this.#owned.length < this.#stripesMax) {
+    if (this.#free.length === 0 && this.#owned.length - this.#parked.size < this.#stripesMax) {
       const permit = this.#deps.memory.tryAcquire(this.#stripeBytes);
       if (permit !== null) {
         this.#permits.push(permit);
@@ -66,6 +67,20 @@ export class StripeRing {
     resolve(stripe);
   }
 
+  /**
+   * Takes a stripe out of rotation until `free` resolves: somebody slow still reads it. Where memory allows, another one
+   * takes its place.
+   */
+  park(stripe: Stripe, free: Promise<void>): void {
+    this.#parked.add(stripe);
+    void free.then(() => {
+      if (this.#parked.delete(stripe)) this.give(stripe);
+    });
+    if (this.#waiting === null) return;
+    const another = this.tryTake();
+    if (another !== null) this.give(another);
+  }
+
   /** Makes the pending and every later `take` reject with `cause`: work on an earlier stripe has failed. */
   fail(cause: unknown): void {
     this.#failure ??= { cause };
@@ -75,6 +90,7 @@ export class StripeRing {
 
   /** Gives all memory back. Only when nobody uses a stripe of this ring any more. */
   close(): void {
+    this.#parked.clear();
     for (const stripe of this.#owned.splice(0)) this.#deps.stripes.release(stripe);
     for (const permit of this.#permits.splice(0)) permit.release();
   }

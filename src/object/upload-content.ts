@@ -91,8 +91,9 @@ export class StripePipeline {
         this.#sink.writer.holdPacked(cells, checksums);
         return;
       }
-      await this.#sink.writer.writeStripe(stripeIndex, cells, checksums);
-      this.#ring.give(stripe);
+      const { memoryFree } = await this.#sink.writer.writeStripe(stripeIndex, cells, checksums);
+      if (memoryFree === null) this.#ring.give(stripe);
+      else this.#ring.park(stripe, memoryFree);
     });
     const tracked = work
       .catch((cause: unknown) => {
@@ -103,7 +104,7 @@ export class StripePipeline {
     this.#works.add(tracked);
   }
 
-  /** Waits until no stripe is used by the coder or a streaming node. @throws the first failure */
+  /** Waits until no stripe is used by the coder or a node that keeps up. @throws the first failure */
   async drain(): Promise<void> {
     await Promise.all(this.#works);
     if (this.#failure !== null) throw this.#failure.cause;

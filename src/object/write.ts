@@ -8,12 +8,11 @@ import { blobSetsOf, blobsNeeded, blobsPlanned, placedBlobsOf } from "../domain/
 import type { Receipt } from "../domain/receipt.ts";
 import type { ObjectRecord, StoredRecord, UserAttributes } from "../domain/record.ts";
 import { isDirty, nodesOf } from "../domain/record.ts";
-import type { Deadline } from "../lib/deadline.ts";
-import { deadlineIn } from "../lib/deadline.ts";
-import type { CommitResult } from "../metadata/metadata-store.ts";
 import type { BlobSetWriter } from "./blob-set-writer.ts";
+import { commitRecord, isCommitted, metadataDeadline } from "./commit-record.ts";
 import { readable, requireConditions } from "./conditions.ts";
 import type { ObjectDeps } from "./deps.ts";
+import { fenceWrite } from "./fence-write.ts";
 import type { ObjectAddress, Preconditions } from "./requests.ts";
 
 /** One write of one key under way. */
@@ -48,10 +47,6 @@ export type WriteOutcome =
 
 const COMMIT_ATTEMPTS_MAX = 64;
 
-export function metadataDeadline(deps: ObjectDeps): Deadline {
-  return deadlineIn(deps.clock, deps.timeouts.metadataMs);
-}
-
 export function beginWrite(
   deps: ObjectDeps,
   request: ObjectAddress & { attributes: UserAttributes; preconditions: Preconditions },
@@ -84,15 +79,17 @@ export async function finishWrite(
 ): Promise<WriteOutcome> {
   deps.active.begin(write.txid);
   let fate: "failed" | "committed" | "unknown" = "failed";
+  const trail: Trail = { intent: null, isSealing: false };
   try {
     const draft = recordOf(write, seen, content, content.manifestOf());
-    const logged = await appendIntent(deps, write, seen, draft.manifest, content.writers.length > 0);
+    await appendIntent(deps, write, seen, draft.manifest, content.writers.length > 0, trail);
     const descriptor = encodeDescriptor({ record: draft, revisionSeen: seen?.revision ?? REVISION_NONE });
+    trail.isSealing = content.writers.length > 0;
     await Promise.all(content.writers.map(({ writer }) => writer.seal(descriptor)));
     deps.faults.reach("put.quorum-durable");
     const durable = new Map(content.writers.map(({ writer, sizeBytes }) => [writer, writer.blobSet(sizeBytes)]));
     const manifest = content.manifestOf(durable);
-    const outcome = await commitContent(deps, write, seen, logged, (current) =>
+    const outcome = await commitContent(deps, write, seen, trail, (current) =>
       recordOf(write, current, content, manifest),
     );
     if (!outcome.ok) return outcome;
@@ -101,25 +98,30 @@ export async function finishWrite(
     void endCommitted(deps, write, content, durable, outcome);
     return { ...outcome, receipt: receiptOf(outcome.record, outcome.before, content.writers) };
   } catch (cause) {
-    // An unavailable metadata store may have taken the commit: the blobs stay until recovery can tell.
-    if (isStoreError(cause, "metadata_unavailable") || isStoreError(cause, "deadline_exceeded")) fate = "unknown";
+    if (isOutcomeUnknown(cause, trail)) fate = "unknown";
     throw cause;
   } finally {
-    if (fate === "failed") await rollBack(deps, write, content);
+    if (fate === "failed") await rollBack(deps, write, content, trail);
     else for (const { writer } of content.writers) writer.keep();
     if (fate === "unknown") deps.active.end(write.txid);
   }
 }
 
-/** Commits a record whose write brought no blobs and replaced none, so that no intent is needed. */
-export async function commitRecord(
-  deps: ObjectDeps,
-  record: ObjectRecord,
-  seen: StoredRecord | null,
-  op: ChangeOp | null,
-): Promise<CommitResult> {
-  const change = { record, ifRevision: seen?.revision ?? REVISION_NONE, ...(op === null ? {} : { op }) };
-  return await deps.metadata.commit(change, metadataDeadline(deps));
+/** How far a write has come, for whoever has to end it. */
+type Trail = {
+  /** The intent that is open, or may be: when it was appended, and the record that it saw. */
+  intent: { readonly sinceMs: number; readonly seen: StoredRecord | null } | null;
+  /** From here on blobs may be durable: whoever finds the intent may complete the write. */
+  isSealing: boolean;
+};
+
+/**
+ * An unavailable metadata store may have taken the commit, and an unavailable log a second intent of a write that could
+ * be completed by it: then the blobs stay until recovery can tell.
+ */
+function isOutcomeUnknown(cause: unknown, trail: Trail): boolean {
+  if (isStoreError(cause, "wal_unavailable")) return trail.isSealing;
+  return isStoreError(cause, "metadata_unavailable") || isStoreError(cause, "deadline_exceeded");
 }
 
 function recordOf(write: Write, current: StoredRecord | null, content: Content, manifest: Manifest): ObjectRecord {
@@ -141,29 +143,30 @@ function recordOf(write: Write, current: StoredRecord | null, content: Content, 
 /** The blobs of the version seen that the new manifest no longer refers to. */
 export function replacedBlobs(seen: StoredRecord | null, manifest: Manifest): PlacedBlob[] {
   if (seen === null) return [];
-  const kept = new Set(blobSetsOf(manifest).map((set) => `${set.txid}.${set.part}`));
+  const kept = new Set(blobSetsOf(manifest).map(nameOf));
   return blobSetsOf(seen.record.manifest)
-    .filter((set) => !kept.has(`${set.txid}.${set.part}`))
+    .filter((set) => !kept.has(nameOf(set)))
     .flatMap(placedBlobsOf);
 }
 
-/** Makes the intent durable where there is anything to look after; answers whether there was. */
+/** Makes the intent durable where there is anything to look after. */
 async function appendIntent(
   deps: ObjectDeps,
   write: Write,
   seen: StoredRecord | null,
   manifest: Manifest,
   bringsBlobs: boolean,
-): Promise<boolean> {
+  trail: Trail,
+): Promise<void> {
   const replaces = replacedBlobs(seen, manifest);
-  if (!bringsBlobs && replaces.length === 0) return false;
+  if (!bringsBlobs && replaces.length === 0) return;
   const { txid, bucket, key, startedAtMs } = write;
   const planned = blobSetsOf(manifest).filter((set) => set.txid === txid);
   const revisionSeen = seen?.revision ?? REVISION_NONE;
   const intent = { txid, bucket, key, startedAtMs, writer: deps.processName, revisionSeen, planned, replaces };
+  trail.intent = { sinceMs: trail.intent?.sinceMs ?? deps.clock.monotonicMs(), seen };
   await deps.wal.append(intent, metadataDeadline(deps));
   deps.faults.reach("put.intent-durable");
-  return true;
 }
 
 type Committed = {
@@ -174,25 +177,40 @@ type Committed = {
   readonly replaced: readonly PlacedBlob[];
   /** Whether an intent is open. */
   readonly logged: boolean;
+  /** What the current record names of this write, where that was not this commit's doing; else null. */
+  readonly named: Manifest | null;
 };
 
 async function commitContent(
   deps: ObjectDeps,
   write: Write,
   seen: StoredRecord | null,
-  loggedBefore: boolean,
+  trail: Trail,
   makeRecord: (current: StoredRecord | null) => ObjectRecord,
 ): Promise<Committed | { ok: false; current: StoredRecord | null }> {
   let current = seen;
-  let logged = loggedBefore;
   for (let attempt = 0; attempt < COMMIT_ATTEMPTS_MAX; attempt += 1) {
     const record = makeRecord(current);
+    const before = readable(current);
     const result = await commitRecord(deps, record, current, write.op);
     if (result.ok) {
       const replaced = replacedBlobs(current, record.manifest);
-      return { ok: true, record, revision: result.revision, before: readable(current), replaced, logged };
+      return {
+        ok: true,
+        record,
+        revision: result.revision,
+        before,
+        replaced,
+        named: null,
+        logged: trail.intent !== null,
+      };
     }
+    const replaced = replacedBlobs(current, record.manifest);
     current = result.current;
+    if (current !== null && isCommitted(current.record, write.txid)) {
+      const found = foundCommitted(current, write.txid, record);
+      return { ok: true, ...found, before, replaced, logged: trail.intent !== null };
+    }
     if (current?.record.fencedTxids.includes(write.txid) === true) {
       throw new StoreError("write_conflict", "Cannot commit: recovery has given this write up, send it again", {
         retriable: true,
@@ -201,11 +219,18 @@ async function commitContent(
     if (write.onConflict === "exact") return { ok: false, current };
     requireConditions(write.preconditions, current);
     // The blobs to free are now those of the version that was faster: a crash after the commit must find them.
-    logged = (await appendIntent(deps, write, current, record.manifest, logged)) || logged;
+    await appendIntent(deps, write, current, record.manifest, trail.intent !== null, trail);
   }
   throw new StoreError("write_conflict", "Cannot commit: other writers of this key were faster every time", {
     retriable: true,
   });
+}
+
+/** The version of this write as it is found to stand: recovery names the blobs that it has seen, not those we know of. */
+function foundCommitted(found: StoredRecord, txid: Txid, ours: ObjectRecord) {
+  const version: string = found.record.version;
+  const record = version === txid ? found.record : ours;
+  return { record, revision: found.revision, named: found.record.manifest };
 }
 
 /** Frees what the write replaced, removes blobs that missed the commit, settles the intent: all behind the answer. */
@@ -217,17 +242,54 @@ async function endCommitted(
   committed: Committed,
 ): Promise<void> {
   for (const { writer } of content.writers) deps.metrics.nodeBytesWritten.inc(writer.payloadBytes);
-  const removed = await Promise.all([...durable].map(([writer, set]) => writer.removeLate(set)));
+  const { replaced } = committed;
+  const named = committed.named === null ? null : blobSetsOf(committed.named);
+  const unnamed: PlacedBlob[] = [];
+  const removed = await Promise.all(
+    [...durable].map(async ([writer, set]) => {
+      const committedSet = named === null ? set : named.find((other) => nameOf(other) === nameOf(set));
+      if (committedSet !== undefined) return await writer.removeLate(committedSet);
+      // The version was patched in the meantime: readers of the one before may still stream what it named.
+      await writer.idle();
+      unnamed.push(...placedBlobsOf(writer.blobSet(set.sizeBytes)));
+      return true;
+    }),
+  );
   // A late blob that could not be removed keeps the intent open: recovery removes it.
-  if (committed.logged && removed.every(Boolean)) deps.releaser.schedule(write.txid, committed.replaced);
+  if (committed.logged && removed.every(Boolean)) deps.releaser.schedule(write.txid, [...replaced, ...unnamed]);
   else deps.active.end(write.txid);
   deps.faults.reach("put.settled");
 }
 
-async function rollBack(deps: ObjectDeps, write: Write, content: Content): Promise<void> {
-  const removed = await Promise.all(content.writers.map(({ writer }) => writer.abort().catch(() => false)));
-  if (removed.every(Boolean)) await deps.releaser.settle([write.txid]);
-  deps.active.end(write.txid);
+function nameOf(set: BlobSet): string {
+  return `${set.txid}.${set.part}`;
+}
+
+/** Nobody takes an intent for forgotten before it has been open for longer than this. */
+const OWN_INTENT_MS = 3_000;
+
+async function rollBack(deps: ObjectDeps, write: Write, content: Content, trail: Trail): Promise<void> {
+  try {
+    if (await mayRemove(deps, write, trail)) {
+      const removed = await Promise.all(content.writers.map(({ writer }) => writer.abort().catch(() => false)));
+      if (removed.every(Boolean)) await deps.releaser.settle([write.txid]);
+    } else {
+      for (const { writer } of content.writers) writer.keep();
+    }
+  } finally {
+    deps.active.end(write.txid);
+  }
+}
+
+/** Fence before you delete: a write that took long may have been taken for dead, and completed by recovery. */
+async function mayRemove(deps: ObjectDeps, write: Write, { intent, isSealing }: Trail): Promise<boolean> {
+  if (intent === null || !isSealing || deps.clock.monotonicMs() - intent.sinceMs < OWN_INTENT_MS) return true;
+  try {
+    return await fenceWrite(deps, write, intent.seen);
+  } catch (cause) {
+    deps.logger.warn({ txid: write.txid, cause: String(cause) }, "left the blobs of a failed write to recovery");
+    return false;
+  }
 }
 
 /** What the write achieved, read off the record that was committed. */

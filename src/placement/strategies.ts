@@ -2,7 +2,7 @@ import { StoreError } from "../domain/errors.ts";
 import type { NodeName } from "../domain/ids.ts";
 import type { Redundancy, Strategy, StrategyChoice } from "../domain/manifest.ts";
 import { blobsNeeded, blobsPlanned } from "../domain/manifest.ts";
-import type { NodeInfo } from "../domain/node-info.ts";
+import type { NodeInfo, NodeState } from "../domain/node-info.ts";
 import type { Consistency } from "../domain/receipt.ts";
 import type { BucketSettings } from "../domain/settings.ts";
 import { unreachable } from "../lib/assert.ts";
@@ -57,28 +57,37 @@ export type TargetsRequest = {
 };
 
 export type Targets = {
-  /** Node of each blob, all distinct; null for a blob that no live node is left for. */
+  /** Node of each blob, all distinct; null for a blob that no node is left for. */
   readonly targets: readonly (NodeName | null)[];
-  /** The other live nodes, best first: they step in for a target that fails. */
+  /** The other nodes that take writes, best first: they step in for a target that fails. */
   readonly spares: readonly NodeName[];
   /** How many blobs must be durable before the write counts. */
   readonly quorum: number;
 };
 
 /**
- * Assigns the blobs of one set to live nodes.
- * @throws {StoreError} `placement_impossible` fewer nodes are live than the consistency needs
+ * Assigns the blobs of one set to live nodes. Where too few are live for the quorum, suspect ones step in behind them:
+ * a suspicion may be unfounded, and trying costs a wait where refusing costs the write. With a quorum of live nodes the
+ * suspect get nothing, as every write would wait for them: what is missing then is repaired later.
+ * @throws {StoreError} `placement_impossible` fewer nodes are live or suspect than the consistency needs
  */
 export function planTargets(request: TargetsRequest): Targets {
-  const { nodes, redundancy, consistency } = request;
+  const { redundancy, consistency } = request;
   const planned = blobsPlanned(redundancy);
   const quorum = quorumOf(redundancy, consistency);
-  const live = nodes.filter((node) => node.state === "live");
-  if (live.length < quorum) throw placementImpossible(request, live.length, quorum);
-
-  const ranked = rankNodes(live, request.key).map((node) => node.name);
+  const ranked = rankInState(request, "live");
+  if (ranked.length < quorum) {
+    const liveCount = ranked.length;
+    ranked.push(...rankInState(request, "suspect"));
+    if (ranked.length < quorum) throw placementImpossible(request, liveCount, quorum);
+  }
   const targets = Array.from({ length: planned }, (_, index) => ranked[index] ?? null);
   return { targets, spares: ranked.slice(planned), quorum };
+}
+
+function rankInState({ nodes, key }: TargetsRequest, state: NodeState): NodeName[] {
+  const inState = nodes.filter((node) => node.state === state);
+  return rankNodes(inState, key).map((node) => node.name);
 }
 
 /** Durable blobs that a write at this consistency waits for. */

@@ -106,15 +106,16 @@ export class HttpExchange {
   }
 
   /**
-   * Answers with `sizeBytes` from `chunks`, whose memory may be used again once the next one is asked for. The head
-   * goes out with the first chunk, so a source that fails at once can still be answered properly. A source that
-   * fails later, or disagrees with `sizeBytes`, costs the client its connection: nobody takes a part for the whole.
+   * Answers with `sizeBytes` from `chunks`, whose memory may be used again once the next one is asked for; null leaves
+   * the size open, and the answer is chunked. The head goes out with the first chunk, so a source that fails at once can
+   * still be answered properly. A source that fails later, or disagrees with `sizeBytes`, costs the client its
+   * connection: nobody takes a part for the whole.
    */
   async sendStream(
     status: number,
     headers: HeaderList,
     chunks: AsyncIterable<Uint8Array>,
-    sizeBytes: number,
+    sizeBytes: number | null,
   ): Promise<void> {
     const transfer = this.#context.progress.watchDownload(() => this.abort());
     const onClose = () => this.#onClose();
@@ -124,11 +125,13 @@ export class HttpExchange {
       for await (const chunk of chunks) {
         if (!this.#headSent && !this.#begin(status, headers, true)) return;
         sentBytes += chunk.length;
-        if (sentBytes > sizeBytes) throw new StoreError("internal", "The source gave more bytes than announced");
+        if (sizeBytes !== null && sentBytes > sizeBytes)
+          throw new StoreError("internal", "The source gave more bytes than announced");
         await this.#writeChunk(chunk, transfer);
       }
       if (!this.#headSent && !this.#begin(status, headers, true)) return;
-      if (sentBytes < sizeBytes) throw new StoreError("internal", "The source gave fewer bytes than announced");
+      if (sizeBytes !== null && sentBytes < sizeBytes)
+        throw new StoreError("internal", "The source gave fewer bytes than announced");
       this.outgoing.end();
       this.#ended = true;
     } catch (cause) {

@@ -1,5 +1,5 @@
 import { describe, expect, test } from "vitest";
-import type { Lease } from "../../src/lease/lease.ts";
+import type { Lease, LeaseGrant } from "../../src/lease/lease.ts";
 
 /** Leases nobody holds. Two views of them stand for two processes; they may be the same one. */
 export type LeaseHarness = AsyncDisposable & {
@@ -8,11 +8,20 @@ export type LeaseHarness = AsyncDisposable & {
   readonly other: Lease;
   /** Closes `lease` and opens it anew; `other` lives on. */
   reopen(): Promise<void>;
+  /** The process of `lease` dies without a word. Absent where holders do not die alone. */
+  crash?(): Promise<void>;
+};
+
+export type LeaseTraits = {
+  /** Whether leases outlive their holders' processes, so that they have to expire. */
+  readonly expires: boolean;
 };
 
 /** What every `Lease` promises. Run by each adapter. */
-export function describeLease(name: string, open: () => Promise<LeaseHarness>): void {
+export function describeLease(name: string, open: () => Promise<LeaseHarness>, { expires }: LeaseTraits): void {
   describe(name, () => {
+    if (expires) describeExpiry(open);
+
     test("tryAcquire() grants a free lease", async () => {
       await using harness = await open();
       const grant = await harness.lease.tryAcquire("healer", "a");
@@ -96,4 +105,46 @@ export function describeLease(name: string, open: () => Promise<LeaseHarness>): 
       expect(await harness.lease.holderOf("healer")).toBeNull();
     });
   });
+}
+
+function describeExpiry(open: () => Promise<LeaseHarness>): void {
+  test("tryAcquire() takes over from a holder that died, whose grant has ended before, under a higher token", async () => {
+    await using harness = await open();
+    const dead = await harness.lease.tryAcquire("healer", "a");
+    expect(await harness.other.tryAcquire("healer", "b")).toBeNull();
+    await harness.crash?.();
+    const next = await acquireInTime(harness.other, "b");
+    expect(dead?.isHeld()).toBe(false);
+    expect(dead?.signal.aborted).toBe(true);
+    expect(next.isHeld()).toBe(true);
+    expect(next.token).toBeGreaterThan(dead?.token ?? Infinity);
+    expect(await harness.other.holderOf("healer")).toBe("b");
+  });
+
+  test("a grant is renewed for as long as its holder lives", async () => {
+    await using harness = await open();
+    const grant = await harness.lease.tryAcquire("healer", "a");
+    for (let asked = 0; asked < 40; asked += 1) {
+      expect(await harness.other.tryAcquire("healer", "b")).toBeNull();
+      await new Promise((resolve) => setTimeout(resolve, 50));
+    }
+    expect(grant?.isHeld()).toBe(true);
+    expect(await harness.other.holderOf("healer")).toBe("a");
+  });
+
+  test("holderOf() names nobody once a lease has expired that nobody takes", async () => {
+    await using harness = await open();
+    await harness.lease.tryAcquire("healer", "a");
+    expect(await harness.other.holderOf("healer")).toBe("a");
+    await harness.crash?.();
+    await expect.poll(() => harness.other.holderOf("healer"), { timeout: 30_000 }).toBeNull();
+  });
+}
+
+async function acquireInTime(lease: Lease, holder: string): Promise<LeaseGrant> {
+  for (;;) {
+    const grant = await lease.tryAcquire("healer", holder);
+    if (grant !== null) return grant;
+    await new Promise((resolve) => setTimeout(resolve, 50));
+  }
 }

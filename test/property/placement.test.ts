@@ -17,7 +17,7 @@ const cluster: fc.Arbitrary<NodeInfo[]> = fc
       region: fc.constantFrom("r1", "r2", "r3"),
       zone: fc.constantFrom("z1", "z2"),
       weight: fc.constantFrom(0.5, 1, 4),
-      state: fc.constantFrom("live", "live", "live", "full", "fenced", "down"),
+      state: fc.constantFrom("live", "live", "live", "full", "suspect", "fenced", "down", "draining", "gone"),
     }),
     { maxLength: 14 },
   )
@@ -75,7 +75,7 @@ describe("planTargets()", () => {
     }),
   ) as fc.Arbitrary<Redundancy>;
 
-  test("puts each blob on a live node of its own, nulls only at the end, the rest as spares; or refuses", () => {
+  test("puts each blob on a live node of its own, on suspect ones only where the live are too few, nulls at the end, the rest as spares; or refuses", () => {
     fc.assert(
       fc.property(
         cluster,
@@ -84,16 +84,20 @@ describe("planTargets()", () => {
         fc.string(),
         (nodes, code, consistency, key) => {
           const live = nodes.filter((node) => node.state === "live").map((node) => node.name);
+          const suspect = nodes.filter((node) => node.state === "suspect").map((node) => node.name);
           const quorum = quorumOf(code, consistency);
+          const takers = live.length < quorum ? [...live, ...suspect] : live;
           const plan = planOrRefusal({ nodes, redundancy: code, consistency, key });
-          expect(plan === "refused").toBe(live.length < quorum);
+          expect(plan === "refused").toBe(takers.length < quorum);
           if (plan === "refused") return;
           const placed = plan.targets.filter((node) => node !== null);
           expect(plan.quorum).toBe(quorum);
           expect(plan.targets.length).toBe(blobsPlanned(code));
-          expect(placed.length).toBe(Math.min(live.length, blobsPlanned(code)));
+          expect(placed.length).toBe(Math.min(takers.length, blobsPlanned(code)));
           expect(plan.targets.slice(0, placed.length)).toEqual(placed);
-          expect([...placed, ...plan.spares].toSorted()).toEqual(live.toSorted());
+          expect([...placed, ...plan.spares].toSorted()).toEqual(takers.toSorted());
+          const ranked = [...placed, ...plan.spares];
+          expect(ranked.slice(0, live.length).toSorted(), "the live come first").toEqual(live.toSorted());
         },
       ),
       { numRuns: 1_500, ...TIME_BOX },

@@ -1,12 +1,14 @@
 /** Programs that tests use and npm does not have: taken from the system's package archive where this process may. */
 import { spawnSync } from "node:child_process";
 
-/** Debian packages by the command they bring. */
-const TOOLS = { strace: "strace" } as const;
+/** Debian packages by the command they bring: faults are injected with `strace`, networks are cut with the other two. */
+const TOOLS = { strace: "strace", ip: "iproute2", iptables: "iptables" } as const;
+/** How each says that it is there. */
+const VERSION_FLAGS: Readonly<Record<string, string>> = { ip: "-V" };
 
 /** Answers what could not be had, in words; the tests that need it skip with a reason of their own. */
 export function installSystemTools(): string[] {
-  const missing = Object.entries(TOOLS).filter(([command]) => !runs(command, ["--version"]));
+  const missing = Object.entries(TOOLS).filter(([command]) => !isThere(command));
   if (missing.length === 0) return [];
   const packages = missing.map(([, name]) => name);
   const [command, ...prefix] = process.getuid?.() === 0 ? ["apt-get"] : ["sudo", "-n", "apt-get"];
@@ -15,8 +17,12 @@ export function installSystemTools(): string[] {
     runs(command as string, [...prefix, "install", "-y", "-qq", "--no-install-recommends", ...packages]);
   }
   return missing
-    .filter(([tool]) => !runs(tool, ["--version"]))
+    .filter(([tool]) => !isThere(tool))
     .map(([tool, name]) => `${tool} is missing and could not be installed: install the package ${name}`);
+}
+
+function isThere(tool: string): boolean {
+  return runs(tool, [VERSION_FLAGS[tool] ?? "--version"]);
 }
 
 function runs(command: string, args: readonly string[]): boolean {

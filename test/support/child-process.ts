@@ -9,6 +9,8 @@ export type TestChild = AsyncDisposable & {
   linesReach(count: number): Promise<void>;
   /** kill -9; resolves when it is gone and all its lines have been read. */
   kill(): Promise<void>;
+  /** Such as SIGSTOP and SIGCONT. */
+  signal(name: NodeJS.Signals): void;
   /** Resolves with its exit code. */
   ended(): Promise<number | null>;
 };
@@ -37,5 +39,6 @@ export function startChild(command: string, args: readonly string[]): TestChild 
         (cause: unknown) => reject(cause),
       );
     });
-  return { lines, linesReach, kill, ended, [Symbol.asyncDispose]: kill };
+  const signal = (name: NodeJS.Signals) => void child.kill(name);
+  return { lines, linesReach, kill, signal, ended, [Symbol.asyncDispose]: kill };
 }

@@ -7,7 +7,7 @@ import { StoreError } from "../../src/domain/errors.ts";
 import { createTxidSource, type Revision, type VersionId } from "../../src/domain/ids.ts";
 import type { Receipt } from "../../src/domain/receipt.ts";
 import type { StoredRecord } from "../../src/domain/record.ts";
-import type { ObjectApi } from "../../src/gateway/rest/object-api.ts";
+import type { ObjectApi } from "../../src/gateway/object-api.ts";
 import { systemClock } from "../../src/lib/clock.ts";
 import { systemRandom } from "../../src/lib/random.ts";
 import { BodyReader } from "../../src/object/body-reader.ts";

@@ -14,6 +14,7 @@ import { blobSetsOf, placedBlobsOf } from "../../src/domain/manifest.ts";
 import type { BucketSettings } from "../../src/domain/settings.ts";
 import type { RecoverSummary } from "../../src/healer/recover.ts";
 import { recoverIntents } from "../../src/healer/recover.ts";
+import { Alarms } from "../../src/lib/alarms.ts";
 import { MIB } from "../../src/lib/bytes.ts";
 import type { Deadline } from "../../src/lib/deadline.ts";
 import { noFaultPoints } from "../../src/lib/fault-points.ts";
@@ -26,7 +27,9 @@ import type { MetadataStore } from "../../src/metadata/metadata-store.ts";
 import { ActiveWrites } from "../../src/object/active-writes.ts";
 import type { ObjectDeps } from "../../src/object/deps.ts";
 import { getObject } from "../../src/object/get.ts";
+import { NodeLatency } from "../../src/object/node-latency.ts";
 import { createObjectMetrics } from "../../src/object/metrics.ts";
+import type { RemotePins } from "../../src/object/read-pins.ts";
 import { ReadPins } from "../../src/object/read-pins.ts";
 import { Releaser } from "../../src/object/release.ts";
 import { createMemoryWal } from "../../src/wal/memory-wal.ts";
@@ -68,6 +71,7 @@ export type MemoryStoreOptions = {
   readonly metadata?: (real: MetadataStore) => Partial<MetadataStore>;
   readonly wal?: (real: Wal) => Partial<Wal>;
   readonly node?: (real: BlobStore) => Partial<BlobStore>;
+  readonly remotePins?: RemotePins;
 };
 
 export type MemoryStore = ReturnType<typeof openMemoryStore>;
@@ -87,13 +91,15 @@ export function openMemoryStore(options: MemoryStoreOptions = {}) {
   const membership = createStaticMembership(
     NODE_NAMES.map((name) => ({ name, state: "live", region: "r", zone: name, weight: 1 })),
   );
-  const pins = new ReadPins();
+  const pins = new ReadPins(clock);
+  const remotePins = { isPinned: () => false, ...options.remotePins };
   const active = new ActiveWrites();
   const metrics = createObjectMetrics(new Registry());
-  const shared = { clock, logger: silentLogger, wal, nodes, pins, active };
+  const shared = { clock, logger: silentLogger, wal, nodes, pins, remotePins, active };
   const deps: ObjectDeps = {
     processName: "test",
     ...{ ...shared, metadata, membership, metrics, random: systemRandom, faults: noFaultPoints },
+    ...{ latency: new NodeLatency(clock), alarms: new Alarms(clock) },
     coder: createInlineCoder({ clock, reedSolomon: createReedSolomon({ forceFallback: true }) }),
     stripes: new StripePool({ keptBytesMax: 0 }),
     releaser: new Releaser({ ...shared, releaseDelayMs: RELEASE_DELAY_MS, nodeMs: NODE_MS }),
@@ -109,7 +115,10 @@ export function openMemoryStore(options: MemoryStoreOptions = {}) {
     /** What a new process finds: no write is under way, whatever stood in the way of the last one is gone. */
     async recover(more: { writerDead?: boolean; metadata?: MetadataStore } = {}): Promise<RecoverSummary> {
       return await recoverIntents(
-        { ...shared, metrics, metadata: more.metadata ?? realMetadata, active: new ActiveWrites(), waitMs: NODE_MS },
+        {
+          ...{ ...shared, membership, metrics, metadata: more.metadata ?? realMetadata },
+          ...{ active: new ActiveWrites(), waitMs: NODE_MS },
+        },
         { writerDead: more.writerDead ?? true, ageMsMin: Number.NEGATIVE_INFINITY },
       );
     },

@@ -1,23 +1,30 @@
 /** Real nats-servers with JetStream on loopback, alone or as a cluster of three, as disposables. */
-import { spawn, type ChildProcess } from "node:child_process";
-import { once } from "node:events";
 import { mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
-import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
+import { startGuard } from "../../cluster/guard.ts";
+import { natsServerConfig } from "../../cluster/nats-config.ts";
 import { findNatsServer } from "../../cluster/nats-server.ts";
+import type { ProcessPlan } from "../../cluster/plan.ts";
+import { freePortTable, type NatsPorts } from "../../cluster/ports.ts";
+import { ClusterProcess } from "../../cluster/process.ts";
+import { haveMetaLeader, readJson } from "../../cluster/readiness.ts";
 
 export type NatsServer = {
   readonly name: string;
   readonly url: string;
   /** Where `/varz` and the others are. */
   readonly monitorUrl: string;
+  /** 0 while it does not run. */
   readonly pid: number;
   readonly storeDir: string;
+  /** What it wrote last. */
+  logs(): string;
   kill9(): Promise<void>;
   pause(): void;
   resume(): void;
-  /** Starts it again on the same ports and store, after `kill9`. */
+  /** Starts it again on the same ports and store, after `kill9`; resolves when it takes connections. */
   restart(): Promise<void>;
 };
 
@@ -29,6 +36,8 @@ export type NatsCluster = AsyncDisposable & {
   /** How many copies streams can have: 1 or 3. */
   readonly replicas: number;
   readonly dir: string;
+  /** The server that leads a stream; resolves when there is one. */
+  leaderOf(stream: string): Promise<NatsServer>;
 };
 
 export type NatsOptions = {
@@ -40,34 +49,58 @@ export type NatsOptions = {
 };
 
 const READY_MS_MAX = 30_000;
+const LEADER_MS_MAX = 20_000;
+const POLL_MS = 40;
+/** Somebody else may take a port between the moment when it was found free and the one when the server wants it. */
+const TRIES_MAX = 3;
 
 /** Resolves when the servers have a meta leader, so that streams can be made. */
 export async function startNats(options: NatsOptions = {}): Promise<NatsCluster> {
-  const count = options.servers ?? 1;
   const dir = options.dir ?? (await mkdtemp(join(tmpdir(), "kintsugi-nats-")));
-  const ports = await freePorts(count * 3);
-  const plans = Array.from({ length: count }, (_, index) => {
-    const [client, route, monitor] = ports.slice(index * 3, index * 3 + 3) as [number, number, number];
-    return { name: `nats-${index + 1}`, client, route, monitor };
-  });
-  const routes = plans.map((plan) => `nats-route://127.0.0.1:${plan.route}`);
-  const servers: RunningServer[] = [];
-  const dispose = async () => {
+  const removeTemporary = async () => {
+    if (options.dir === undefined) await rm(dir, { recursive: true, force: true, maxRetries: 3 });
+  };
+  for (let tries = 1; ; tries += 1) {
+    try {
+      return await startServers(dir, options, removeTemporary);
+    } catch (cause) {
+      if (tries < TRIES_MAX && String(cause).includes("address already in use")) continue;
+      await removeTemporary();
+      throw cause;
+    }
+  }
+}
+
+async function startServers(
+  dir: string,
+  { servers: count = 1, syncInterval = "always" }: NatsOptions,
+  removeTemporary: () => Promise<void>,
+): Promise<NatsCluster> {
+  const { nats } = await freePortTable({ gateways: 0, nodes: 0, healers: 0, natsServers: count });
+  const routes = nats.map(({ route }) => ({ host: HOST, port: route }));
+  const guard = startGuard();
+  const command = findNatsServer();
+  const servers = nats.map((ports, index) =>
+    serverOf(new ClusterProcess(planOf({ command, dir, index, ports }), guard), ports),
+  );
+  const end = async () => {
     await Promise.all(servers.map((server) => server.kill9()));
-    if (options.dir === undefined) await rm(dir, { recursive: true, force: true });
+    guard.close();
   };
   try {
-    for (const plan of plans) {
-      const storeDir = join(dir, plan.name);
+    for (const [index, { name, storeDir }] of servers.entries()) {
+      const ports = nats[index] as NatsPorts;
+      const text = natsServerConfig({
+        ...{ name, ports, storeDir, routes, syncInterval },
+        ...{ clusterName: "test", host: HOST, login: null, fileStoreMax: "8GB" },
+      });
       await mkdir(storeDir, { recursive: true });
-      const config = join(dir, `${plan.name}.conf`);
-      await writeFile(config, configOf(plan, storeDir, count === 1 ? [] : routes, options.syncInterval ?? "always"));
-      servers.push(new RunningServer(plan, storeDir, config));
+      await writeFile(configOf(dir, name), text);
     }
     await Promise.all(servers.map((server) => server.restart()));
-    await waitForMetaLeader(servers, count);
+    await untilMetaLeader(servers);
   } catch (cause) {
-    await dispose();
+    await end();
     throw cause;
   }
   return {
@@ -76,112 +109,102 @@ export async function startNats(options: NatsOptions = {}): Promise<NatsCluster>
     monitorUrls: servers.map((server) => server.monitorUrl),
     replicas: count,
     dir,
-    [Symbol.asyncDispose]: dispose,
+    leaderOf: (stream) => findStreamLeader(servers, stream),
+    async [Symbol.asyncDispose]() {
+      await end();
+      await removeTemporary();
+    },
   };
 }
 
-type Plan = { readonly name: string; readonly client: number; readonly route: number; readonly monitor: number };
+const HOST = "127.0.0.1";
 
-function configOf(plan: Plan, storeDir: string, routes: readonly string[], syncInterval: string): string {
-  const cluster =
-    routes.length === 0
-      ? ""
-      : `cluster { name: test, listen: "127.0.0.1:${plan.route}", routes: [${routes.map((url) => `"${url}"`).join(", ")}] }\n`;
-  return [
-    `server_name: ${plan.name}`,
-    `listen: "127.0.0.1:${plan.client}"`,
-    `http: "127.0.0.1:${plan.monitor}"`,
-    `jetstream { store_dir: "${storeDir}", sync_interval: ${syncInterval}, max_file_store: 8GB, max_memory_store: 256MB }`,
-    cluster,
-  ].join("\n");
+function configOf(dir: string, name: string): string {
+  return join(dir, `${name}.conf`);
 }
 
-class RunningServer implements NatsServer {
-  readonly name: string;
-  readonly url: string;
-  readonly monitorUrl: string;
-  readonly storeDir: string;
-  readonly #config: string;
-  #child: ChildProcess | null = null;
-  #log = "";
+type ServerInput = {
+  readonly command: string;
+  readonly dir: string;
+  readonly index: number;
+  readonly ports: NatsPorts;
+};
 
-  constructor(plan: Plan, storeDir: string, config: string) {
-    this.name = plan.name;
-    this.url = `nats://127.0.0.1:${plan.client}`;
-    this.monitorUrl = `http://127.0.0.1:${plan.monitor}`;
-    this.storeDir = storeDir;
-    this.#config = config;
-  }
+function planOf({ command, dir, index, ports }: ServerInput): ProcessPlan {
+  const name = `nats-${index + 1}`;
+  return {
+    name,
+    role: "nats",
+    command,
+    args: ["-c", configOf(dir, name)],
+    cwd: dir,
+    env: process.env,
+    host: HOST,
+    url: `nats://${HOST}:${ports.client}`,
+    ports: Object.values(ports),
+    dataDir: join(dir, name),
+    logFile: join(dir, `${name}.log`),
+    readiness: { kind: "http", url: `http://${HOST}:${ports.monitor}/healthz?js-enabled-only=true` },
+    readyMsMax: READY_MS_MAX,
+    stopSignal: "SIGINT",
+    stopMsMax: READY_MS_MAX,
+  };
+}
 
-  get pid(): number {
-    return this.#child?.pid ?? 0;
-  }
-
-  /** What it wrote last. */
-  get log(): string {
-    return this.#log;
-  }
-
-  async restart(): Promise<void> {
-    const child = spawn(findNatsServer(), ["-c", this.#config], { stdio: ["ignore", "pipe", "pipe"] });
-    this.#child = child;
-    const keep = (text: string) => (this.#log = (this.#log + text).slice(-16_384));
-    child.stdout.setEncoding("utf8").on("data", keep);
-    child.stderr.setEncoding("utf8").on("data", keep);
-    await once(child, "spawn");
-  }
-
-  async kill9(): Promise<void> {
-    const child = this.#child;
-    if (child === null || child.exitCode !== null || child.signalCode !== null) return;
-    const ended = once(child, "exit");
-    child.kill("SIGKILL");
-    await ended;
-  }
-
-  pause(): void {
-    this.#child?.kill("SIGSTOP");
-  }
-
-  resume(): void {
-    this.#child?.kill("SIGCONT");
-  }
+function serverOf(server: ClusterProcess, ports: NatsPorts): NatsServer {
+  return {
+    name: server.name,
+    url: server.plan.url,
+    monitorUrl: `http://${HOST}:${ports.monitor}`,
+    storeDir: server.plan.dataDir,
+    get pid() {
+      return server.pid;
+    },
+    logs: () => server.logs(),
+    kill9: () => server.kill9(),
+    pause: () => server.pause(),
+    resume: () => server.resume(),
+    restart: () => server.start(),
+  };
 }
 
 /** Streams cannot be made, and fail oddly, before the servers have elected who places them. */
-async function waitForMetaLeader(servers: readonly RunningServer[], count: number): Promise<void> {
+async function untilMetaLeader(servers: readonly NatsServer[]): Promise<void> {
   const overdueAt = performance.now() + READY_MS_MAX;
-  for (const server of servers) {
-    for (;;) {
-      if (await isReady(server.monitorUrl, count)) break;
-      if (performance.now() > overdueAt)
-        throw new Error(`nats-server is not ready after ${READY_MS_MAX} ms; it wrote:\n${server.log}`);
-      await new Promise((resolve) => setTimeout(resolve, 50));
+  while (!(await haveMetaLeader(servers.map((server) => server.monitorUrl)))) {
+    if (performance.now() > overdueAt) {
+      const logs = servers.map((server) => `${server.name} wrote:\n${server.logs()}`).join("\n");
+      throw new Error(`The nats-servers have no meta leader after ${READY_MS_MAX} ms\n${logs}`);
     }
+    await sleep(POLL_MS);
   }
 }
 
-async function isReady(monitorUrl: string, count: number): Promise<boolean> {
-  try {
-    const response = await fetch(`${monitorUrl}/jsz`);
-    const { meta_cluster: meta } = (await response.json()) as {
-      meta_cluster?: { leader?: string; cluster_size?: number };
-    };
-    return count === 1 ? response.ok : (meta?.leader ?? "") !== "" && meta?.cluster_size === count;
-  } catch {
-    return false;
+type Monitored = { readonly name: string; readonly monitorUrl: string; readonly pid: number };
+
+/** Asks the servers that run which of them leads a stream, until one does. */
+export async function findStreamLeader<Server extends Monitored>(
+  servers: readonly Server[],
+  stream: string,
+): Promise<Server> {
+  const overdueAt = performance.now() + LEADER_MS_MAX;
+  for (;;) {
+    for (const { monitorUrl } of servers.filter(({ pid }) => pid !== 0)) {
+      const answer = (await readJson(`${monitorUrl}/jsz?streams=true`)) as StreamsAnswer | null;
+      const details = (answer?.account_details ?? []).flatMap((account) => account.stream_detail ?? []);
+      const found = details.find(({ name }) => name === stream);
+      const leader = servers.find(({ name }) => name === found?.cluster?.leader);
+      // A server alone leads everything; one that is dead may still be named by others.
+      if (found !== undefined && servers.length === 1) return servers[0] as Server;
+      if (leader !== undefined && leader.pid !== 0) return leader;
+    }
+    if (performance.now() > overdueAt) throw new Error(`No server leads ${stream} after ${LEADER_MS_MAX} ms`);
+    await sleep(POLL_MS);
   }
 }
 
-async function freePorts(count: number): Promise<number[]> {
-  const servers = await Promise.all(
-    Array.from({ length: count }, async () => {
-      const server = createServer().listen(0, "127.0.0.1");
-      await once(server, "listening");
-      return server;
-    }),
-  );
-  const ports = servers.map((server) => (server.address() as { port: number }).port);
-  await Promise.all(servers.map((server) => new Promise((resolve) => server.close(resolve))));
-  return ports;
-}
+type StreamsAnswer = {
+  readonly account_details?: readonly {
+    readonly stream_detail?: readonly { readonly name: string; readonly cluster?: { readonly leader?: string } }[];
+  }[];
+};

@@ -65,11 +65,14 @@ export function createTestCluster(states: readonly NodeInfo["state"][] = ["live"
     nodes: () => nodes,
     watch: () => () => {},
     writeNodesMin: 2,
+    processes: () => [],
+    coordination: () => Promise.resolve(null),
     snapshot: () =>
       Promise.resolve({
         nodes: nodes.map((info) => ({ info, usage: info.state === "down" ? null : usage })),
         buckets: [{ bucket: "default" as BucketName, objectCount: 3, objectBytes: 600 }],
         ...{ inFlightBytes: 7, inFlightBytesMax: 1_000, openIntents: 1 },
+        ...{ processes: [], coordination: null, streams: [] },
       }),
   };
 }

@@ -2,7 +2,7 @@
 import { setTimeout as delay } from "node:timers/promises";
 import { describe, expect, test } from "vitest";
 import { StoreError } from "../../src/domain/errors.ts";
-import type { ObjectApi } from "../../src/gateway/rest/object-api.ts";
+import type { ObjectApi } from "../../src/gateway/object-api.ts";
 import { AssertionError } from "../../src/lib/assert.ts";
 import type { Logger } from "../../src/lib/logger.ts";
 import type { GetResult } from "../../src/object/requests.ts";

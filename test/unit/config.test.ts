@@ -33,7 +33,7 @@ function problemsWith(given: Given): string[] {
 describe("loadConfig() sources", () => {
   test("gives the documented defaults when nobody says anything", () => {
     const config = load({});
-    expect(config).toMatchObject({ host: "127.0.0.1", port: 8000, dataDir: "./data", threads: 3, testKillAt: null });
+    expect(config).toMatchObject({ host: "127.0.0.1", port: null, dataDir: "./data", threads: 3, testKillAt: null });
     expect(config.memory.inFlightBytesMax).toBe(256 * 1024 * 1024);
     expect(config.cluster.nodes.map((node) => node.name)).toEqual([1, 2, 3, 4, 5, 6].map((n) => `node-${n}`));
     expect(config.cluster.bucketDefaults).toMatchObject({
@@ -70,6 +70,11 @@ describe("loadConfig() sources", () => {
     const values: Record<string, string> = {
       host: "::1",
       port: "0",
+      name: "gateway-7",
+      advertise: "10.0.0.7:8100",
+      region: "eu",
+      zone: "eu-1",
+      weight: "2.5",
       dataDir: "/srv/k",
       logLevel: "debug",
       logFormat: "json",
@@ -87,6 +92,23 @@ describe("loadConfig() sources", () => {
       "http.bodyBytesPerSecondMin": "10",
       "http.writesPerSecondMax": "11",
       "http.trustedProxies": "10.0.0.0/8, ::1",
+      "nats.servers": "nats://10.0.0.1:4222, tls://10.0.0.2:4222",
+      "nats.user": "kintsugi",
+      "nats.credsFile": "/etc/k.creds",
+      "nats.tlsCaFile": "/etc/ca.pem",
+      "nats.tlsCertFile": "/etc/cert.pem",
+      "nats.tlsKeyFile": "/etc/key.pem",
+      "nats.monitorUrls": "http://10.0.0.1:8222",
+      "nats.allowUnsafe": "yes",
+      "nats.requestsMax": "12",
+      "secrets.clusterSecretFile": "off",
+      "secrets.natsPasswordFile": "off",
+      "secrets.natsTokenFile": "off",
+      "events.ageMsMax": "24h",
+      "events.bytesMax": "2GiB",
+      "cluster.name": "fleet",
+      "cluster.metadataStreams": "8",
+      "cluster.streamReplicas": "5",
       "cluster.nodes": "[{name: a, zone: z1, weight: 2}, {name: b}, {name: c}]",
       "cluster.bucketDefaults.strategy": "ec",
       "cluster.bucketDefaults.k": "2",
@@ -118,6 +140,29 @@ describe("loadConfig() sources", () => {
     expect(bucketSettings(config, parseBucketName("telemetry")).consistency).toBe("one");
   });
 
+  test("takes secrets from variables and files, never from settings", () => {
+    const yaml = "secrets: {clusterSecretFile: /run/secret}";
+    const readFile = (path: string) => (path === "/run/secret" ? "0123456789abcdef\n" : yaml);
+    const sources = { ...sourcesOf({}), readFile };
+    expect(loadConfig(sources).credentials).toEqual({
+      clusterSecret: "0123456789abcdef",
+      natsPassword: null,
+      natsToken: null,
+    });
+    const env = { KINTSUGI_CLUSTER_SECRET: "another secret, long enough", KINTSUGI_NATS_PASSWORD: "p" };
+    expect(loadConfig({ ...sources, env }).credentials).toMatchObject({
+      clusterSecret: "another secret, long enough",
+      natsPassword: "p",
+    });
+  });
+
+  test("refuses a short cluster secret and a secret's file that is not there, without showing the secret", () => {
+    const problems = problemsWith({ env: { KINTSUGI_CLUSTER_SECRET: "hunter2" } });
+    expect(problems).toEqual(["KINTSUGI_CLUSTER_SECRET: the secret is too short: give at least 16 characters"]);
+    const missing = { ...sourcesOf({}), readFile: () => null, env: { KINTSUGI_SECRETS_NATS_TOKEN_FILE: "/none" } };
+    expect(() => loadConfig(missing)).toThrow("secrets.natsTokenFile: there is no file /none");
+  });
+
   test("names variables by the words of the path", () => {
     expect(environmentName(["dataDir"])).toBe("KINTSUGI_DATA_DIR");
     expect(environmentName(["timeouts", "drainMs"])).toBe("KINTSUGI_TIMEOUTS_DRAIN_MS");
@@ -125,13 +170,15 @@ describe("loadConfig() sources", () => {
 
   test("an empty variable counts as unset", () => {
     expect(load({ env: { KINTSUGI_PORT: "", KINTSUGI_TEST_KILL_AT: "" } })).toMatchObject({
-      port: 8000,
+      port: null,
       testKillAt: null,
     });
   });
 
   test("leaves variables of others and of the client alone", () => {
-    expect(load({ env: { PATH: "/bin", KINTSUGI_URL: "http://x", MY_KINTSUGI_PORT: "1" } }).port).toBe(8000);
+    expect(
+      load({ env: { PATH: "/bin", KINTSUGI_URL: "http://x", KINTSUGI_NATS: "nats://x", MY_KINTSUGI_PORT: "1" } }).port,
+    ).toBe(null);
   });
 
   test("takes the file from the flag, else from KINTSUGI_CONFIG, else kintsugi.yaml", () => {
@@ -190,10 +237,18 @@ describe("loadConfig() refuses", () => {
     [
       "a value out of range",
       "port: 65536",
-      "kintsugi.yaml:1: port: 65536 is not allowed: give a whole number from 0 to 65535",
+      "kintsugi.yaml:1: port: 65536 is not allowed: give a whole number from 0 to 65535, or auto",
     ],
-    ["a fraction", "port: 1.5", "kintsugi.yaml:1: port: 1.5 is not allowed: give a whole number from 0 to 65535"],
-    ["an empty value", "port:", "kintsugi.yaml:1: port: is empty: give a whole number from 0 to 65535"],
+    [
+      "a fraction",
+      "port: 1.5",
+      "kintsugi.yaml:1: port: 1.5 is not allowed: give a whole number from 0 to 65535, or auto",
+    ],
+    [
+      "an empty value",
+      "logLevel:",
+      "kintsugi.yaml:1: logLevel: is empty: give one of debug, info, warn, error, silent",
+    ],
     [
       "a unit it does not know",
       "timeouts: {drainMs: 3 days}",
@@ -249,7 +304,7 @@ describe("loadConfig() refuses", () => {
     });
     expect(problems).toEqual([
       '--set logLevel: logLevel: "loud" is not allowed: give one of debug, info, warn, error, silent',
-      'KINTSUGI_PORT: port: "x" is not allowed: give a whole number from 0 to 65535',
+      'KINTSUGI_PORT: port: "x" is not allowed: give a whole number from 0 to 65535, or auto',
     ]);
   });
 

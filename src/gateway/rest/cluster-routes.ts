@@ -37,19 +37,24 @@ export function createClusterRoutes(deps: ClusterRouteDeps): ClusterRoutes {
     async clusterHealth({ exchange, requestId, query }) {
       refuseBody(exchange);
       parseQuery(query, []);
-      const nodes = cluster.nodes();
-      const health = clusterHealth(nodes, cluster.writeNodesMin);
+      const [nodes, processes, coordination] = [cluster.nodes(), cluster.processes(), await cluster.coordination()];
+      const { writeNodesMin } = cluster;
+      const health = clusterHealth({ nodes, writeNodesMin, processes, coordination });
       const status = health.status === "unavailable" ? 503 : 200;
-      await sendJson(exchange, status, operatorHeaders(requestId), { ...health, nodes });
+      const inCluster = coordination === null ? {} : { coordination, processes };
+      await sendJson(exchange, status, operatorHeaders(requestId), { ...health, nodes, ...inCluster });
     },
     async stats({ exchange, requestId, query }) {
       refuseBody(exchange);
       parseQuery(query, []);
       const snapshot = await cluster.snapshot();
+      const { processes, coordination, streams } = snapshot;
+      const { writeNodesMin } = cluster;
+      const inCluster = coordination === null ? {} : { coordination, processes, streams };
       await sendJson(exchange, 200, operatorHeaders(requestId), {
         ...deps.about,
         uptimeSeconds: Math.floor(uptimeMs(deps) / 1_000),
-        health: clusterHealth(cluster.nodes(), cluster.writeNodesMin),
+        health: clusterHealth({ nodes: cluster.nodes(), writeNodesMin, processes, coordination }),
         totals: clusterTotals(snapshot),
         nodes: snapshot.nodes.map(({ info, usage }) => ({ ...info, usage })),
         buckets: snapshot.buckets,
@@ -57,6 +62,7 @@ export function createClusterRoutes(deps: ClusterRouteDeps): ClusterRoutes {
         inFlightBytesMax: snapshot.inFlightBytesMax,
         requestsInFlight: deps.metrics.inFlight(),
         openIntents: snapshot.openIntents,
+        ...inCluster,
       });
     },
     async metrics({ exchange, requestId, query }) {

@@ -18,7 +18,7 @@ a { color: var(--gold); } dl { display: grid; grid-template-columns: max-content
 const STYLE_HASH = createHash("sha256").update(STYLE).digest("base64");
 
 export type LandingDeps = {
-  readonly cluster: Pick<ClusterView, "nodes" | "writeNodesMin">;
+  readonly cluster: Pick<ClusterView, "nodes" | "writeNodesMin" | "processes">;
   readonly about: { readonly version: string; readonly runtime: string };
 };
 
@@ -49,7 +49,7 @@ export function createLandingRoute(deps: LandingDeps): RestHandler {
 /** The whole page. `host` comes from the request. */
 export function renderLanding({ cluster, about }: LandingDeps, host: string): string {
   const nodes = cluster.nodes();
-  const health = clusterHealth(nodes, cluster.writeNodesMin);
+  const health = clusterHealth({ nodes, writeNodesMin: cluster.writeNodesMin, processes: cluster.processes() });
   const base = `http://${host}`;
   const lines = [
     `curl -T package.json ${base}/objects/hello/package.json`,

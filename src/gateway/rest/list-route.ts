@@ -1,7 +1,7 @@
 import { StoreError } from "../../domain/errors.ts";
 import { LIMITS } from "../../limits.ts";
-import { summarizeObject } from "./object-info.ts";
-import type { ObjectApi } from "./object-api.ts";
+import { summarizeObject } from "../object-info.ts";
+import type { ObjectApi } from "../object-api.ts";
 import { refuseBody, sendJson } from "./answer.ts";
 import type { RestHandler } from "./serve-route.ts";
 import { bucketOf, parseQuery } from "./target.ts";

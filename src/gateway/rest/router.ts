@@ -9,7 +9,7 @@ import type { HttpExchange } from "../../runtime/http-exchange.ts";
 import { createClusterRoutes, type ClusterRouteDeps } from "./cluster-routes.ts";
 import { createLandingRoute } from "./landing.ts";
 import { createListRoute } from "./list-route.ts";
-import type { ObjectApi } from "./object-api.ts";
+import type { ObjectApi } from "../object-api.ts";
 import { createObjectRoutes } from "./object-routes.ts";
 import { sendProblem } from "./problem.ts";
 import { serveExchange, type RestHandler, type RouteDeps } from "./serve-route.ts";

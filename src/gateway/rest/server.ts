@@ -13,7 +13,7 @@ import type { ClusterView } from "../cluster-view.ts";
 import { createHttpMetrics } from "../metrics.ts";
 import { createRateLimit } from "../rate-limit.ts";
 import { trackRepairTimes } from "../repair-times.ts";
-import type { ObjectApi } from "./object-api.ts";
+import type { ObjectApi } from "../object-api.ts";
 import { rawProblem } from "./problem.ts";
 import { createRouter } from "./router.ts";
 import { createRequestIdSource, serveExchange } from "./serve-route.ts";

@@ -26,9 +26,9 @@ export const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   "config.ts": [...DATA, "config"],
   client: [...DATA, "nats"],
   cli: [...DATA, ...CONFIG, "nats", "client"],
-  "compose.ts": [...BELOW_ROLE, ...CONFIG],
-  role: [...BELOW_ROLE, ...CONFIG, "compose.ts"],
-  "main.ts": [...BELOW_ROLE, ...CONFIG, "role", "compose.ts", "cli"],
+  compose: [...BELOW_ROLE, ...CONFIG],
+  role: [...BELOW_ROLE, ...CONFIG, "compose"],
+  "main.ts": [...BELOW_ROLE, ...CONFIG, "role", "cli"],
   workers: [...BELOW_PORTS, "coding"],
 };
 
@@ -43,8 +43,8 @@ export const PACKAGE_HOMES: readonly { readonly packages: RegExp; readonly files
   },
   {
     packages: /^@nats-io\//,
-    files: /\/nats-[^/]+\.ts$|^src\/(?:gateway\/nats|client)\/|^src\/compose\.ts$/,
-    home: "nats-*.ts, src/gateway/nats/, src/client/ and src/compose.ts",
+    files: /\/nats-[^/]+\.ts$|^src\/(?:gateway\/nats|client)\//,
+    home: "nats-*.ts, src/gateway/nats/ and src/client/",
   },
 ];
 

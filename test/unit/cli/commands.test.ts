@@ -83,13 +83,14 @@ describe("kintsugi serve", () => {
       ended.resolve(0);
       return Promise.resolve();
     };
-    return { store: { address, closed: ended.promise, close }, closes: () => closes };
+    return { store: { name: null, address, closed: ended.promise, close }, closes: () => closes };
   }
 
   test("greets with the address and three lines, then drains when asked to stop", async () => {
     const { store, closes } = storeAt("http://127.0.0.1:4321");
     const stop = new AbortController();
-    const runStore: RunStore = (config) => {
+    const runStore: RunStore = (role, config) => {
+      expect(role).toBe("all");
       expect(config).toMatchObject({ port: 4321, dataDir: "/d", logLevel: "error" });
       setImmediate(() => stop.abort());
       return Promise.resolve(store);
@@ -111,7 +112,7 @@ describe("kintsugi serve", () => {
   });
 
   test("ends with the exit code of a store that ends by itself", async () => {
-    const store = { address: "http://x:1", closed: Promise.resolve(70), close: () => Promise.resolve() };
+    const store = { name: null, address: "http://x:1", closed: Promise.resolve(70), close: () => Promise.resolve() };
     expect((await run(["serve"], { runStore: () => Promise.resolve(store) })).exitCode).toBe(70);
   });
 

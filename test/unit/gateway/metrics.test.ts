@@ -164,7 +164,36 @@ describe("clusterHealth() and clusterTotals()", () => {
     [["live", "fenced", "down"], "unavailable"],
   ] as const)("call %j %s", (states, status) => {
     const cluster = createTestCluster(states);
-    expect(clusterHealth(cluster.nodes(), cluster.writeNodesMin).status).toBe(status);
+    expect(clusterHealth({ nodes: cluster.nodes(), writeNodesMin: cluster.writeNodesMin }).status).toBe(status);
+  });
+
+  test("name what is wrong with a cluster, and call one without NATS unavailable", () => {
+    const nodes = createTestCluster(["live", "live", "down"]).nodes();
+    const seen = {
+      state: "live",
+      address: null,
+      region: "r",
+      zone: "z",
+      version: "1",
+      silentMs: 0,
+      uptimeMs: 1,
+    } as const;
+    const processes = [
+      { ...seen, role: "gateway", name: "gateway-1", load: {} },
+      { ...seen, role: "healer", name: "healer-1", state: "suspect", load: {} },
+    ] as const;
+    const coordination = { reachable: true, leader: null, server: "n", indexLag: 0 };
+    expect(clusterHealth({ nodes, writeNodesMin: 2, processes, coordination })).toEqual({
+      status: "degraded",
+      nodesLive: 2,
+      nodesTotal: 3,
+      problems: ["n3 is down", "healer-1 is suspect", "no healer leads"],
+    });
+    const alone = { ...coordination, reachable: false };
+    expect(clusterHealth({ nodes, writeNodesMin: 2, processes, coordination: alone })).toMatchObject({
+      status: "unavailable",
+      problems: ["n3 is down", "healer-1 is suspect", "NATS does not answer"],
+    });
   });
 
   test("have no overhead to tell while nothing is stored", async () => {

@@ -7,6 +7,8 @@ import { placedBlobsOf, blobSetsOf } from "../../../src/domain/manifest.ts";
 import type { ObjectRecord } from "../../../src/domain/record.ts";
 import type { RecoverPlan, RecoverState } from "../../../src/healer/recover-plan.ts";
 import { planRecovery } from "../../../src/healer/recover-plan.ts";
+import { ALONE } from "../../../src/healer/recover.ts";
+import { RECOVERY_BOUNDS } from "../../../src/healer/recovery-loop.ts";
 
 /**
  * Each file is a transcript: what recovery finds, a line of dashes, what it decides.
@@ -16,6 +18,13 @@ import { planRecovery } from "../../../src/healer/recover-plan.ts";
  *   blobs <index:node> …            (-- for one that was not found)
  *   strays <blob@node> …            (found on a further node; may be left out)
  *   writer dead | writer unknown
+ *   unasked <node> …                (cannot be asked now; may be left out)
+ *   gone <node> …                   (given up; may be left out)
+ *   age <seconds> [fenced <seconds>] [replaced <seconds>] [over <seconds>]     (60, 0, 0 and 0 when left out)
+ *
+ * An unknown writer is one of a cluster: patience 60 s, second look 60 s, release 10 s. A dead one stands for the store
+ * in one process, which waits for nodes without end and for nothing else. `clean-up` instead of a redundancy stands for
+ * an intent that only remembers blobs.
  */
 const dir = join(import.meta.dirname, "recover");
 
@@ -37,7 +46,12 @@ function parseState(text: string): RecoverState {
   );
   const [, txid, code, , seen, , ...replaces] = (lines.get("intent") ?? "").split(" ") as [string, Txid, ...string[]];
   const redundancy = parseRedundancy(code as string);
+  const cleanUp = code === "clean-up";
   const planned = setOf(txid, redundancy, "0:n1 1:n2 2:n3 3:n4 4:n5 5:n6".split(" "));
+  const writerDead = lines.get("writer") === "writer dead";
+  const times = (lines.get("age") ?? "").split(" ");
+  const secondsAfter = (word: string, otherwise: number) =>
+    1_000 * (times.includes(word) ? Number(times[times.indexOf(word) + 1]) : otherwise);
   const found = setOf(txid, redundancy, (lines.get("blobs") ?? "").split(" ").slice(1));
   return {
     intent: {
@@ -45,16 +59,23 @@ function parseState(text: string): RecoverState {
       bucket: "b" as BucketName,
       key: "k" as ObjectKey,
       startedAtMs: 0,
-      writer: "",
+      writer: cleanUp ? "" : "g1",
       revisionSeen: Number(seen) as Revision,
-      planned: [planned],
+      planned: cleanUp ? [] : [planned],
       replaces: replaces.map(parseBlob),
     },
     stored: parseRecord(lines.get("record") ?? "", redundancy),
-    found: [found],
+    found: cleanUp ? [] : [found],
     strays: (lines.get("strays") ?? "").split(" ").slice(1).map(parseBlob),
     draft: found.nodes.some((node) => node !== null) ? recordOf(txid, planned, []) : null,
-    writerDead: lines.get("writer") === "writer dead",
+    writerDead,
+    unasked: new Set((lines.get("unasked") ?? "").split(" ").slice(1) as NodeName[]),
+    givenUp: new Set((lines.get("gone") ?? "").split(" ").slice(1) as NodeName[]),
+    ageMs: secondsAfter("age", 60),
+    fencedMs: secondsAfter("fenced", 0),
+    replacedMs: secondsAfter("replaced", 0),
+    overMs: secondsAfter("over", 0),
+    bounds: writerDead ? ALONE : RECOVERY_BOUNDS,
   };
 }
 
@@ -108,15 +129,21 @@ function parseRedundancy(text: string): Redundancy {
   const numbers = [...text.matchAll(/\d+/g)].map(Number) as [number, number];
   return text.startsWith("ec")
     ? { scheme: "ec", k: numbers[0], m: numbers[1] }
-    : { scheme: "replication", copies: numbers[0] };
+    : { scheme: "replication", copies: numbers[0] ?? 3 };
 }
 
 function describePlan(plan: RecoverPlan): string {
-  if (plan.action === "resurrect") {
-    const blobs = blobSetsOf(plan.record.manifest).flatMap(placedBlobsOf);
-    const holds = blobs.map((blob) => `hold ${blob.id}@${blob.node}`);
-    return ["resurrect", ...holds, ...plan.remove.map((blob) => `remove ${blob.id}@${blob.node}`)].join("\n");
-  }
+  if (plan.action === "wait") return "wait";
+  const named = (verb: string, blobs: readonly PlacedBlob[]) => blobs.map(({ id, node }) => `${verb} ${id}@${node}`);
+  const record = plan.action === "resurrect" ? blobSetsOf(plan.record.manifest).flatMap(placedBlobsOf) : [];
   const fence = plan.action === "roll_back" && plan.fence ? ["fence"] : [];
-  return [plan.action, ...fence, ...plan.remove.map((blob) => `remove ${blob.id}@${blob.node}`)].join("\n");
+  return [
+    plan.action,
+    ...(plan.action === "resurrect" ? plan.record.fencedTxids.map((txid) => `fence ${txid}`) : []),
+    ...fence,
+    ...named("hold", record),
+    ...named("remove", plan.remove),
+    plan.after.then === "look_again" ? `look again in ${plan.after.inMs / 1_000} s` : plan.after.then,
+    ...(plan.after.then === "clean_up" ? named("remember", plan.after.blobs) : []),
+  ].join("\n");
 }

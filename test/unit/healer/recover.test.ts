@@ -208,32 +208,61 @@ describe("recoverIntents()", () => {
 });
 
 describe("recoverIntents() with a node away", () => {
-  /** A store of which one node fails the method named, the fourth unless said otherwise, until it is mended. */
-  function openWithNodeAway(method: "describe" | "delete") {
+  /** A store of which one node fails the methods named, the fourth unless said otherwise, until it is mended. */
+  function openWithNodeAway(...methods: ("describe" | "delete")[]) {
     const state: { away: NodeName | null } = { away: "n4" as NodeName };
     const store = openMemoryStore({
       node: (real) => {
-        const work = real[method] as (...args: unknown[]) => unknown;
-        const perhaps = (...args: unknown[]) => (state.away === real.node ? away() : work.apply(real, args));
-        return { [method]: perhaps };
+        const perhaps = methods.map((method) => {
+          const work = real[method] as (...args: unknown[]) => unknown;
+          return [method, (...args: unknown[]) => (state.away === real.node ? away() : work.apply(real, args))];
+        });
+        return Object.fromEntries(perhaps) as Partial<BlobStore>;
       },
     });
     return { store, state, mend: () => void (state.away = null) };
   }
 
-  for (const held of [[], [0], [0, 1]]) {
-    it(`leaves an intent open with ${held.length} blobs found: the node may hold what decides the case`, async () => {
-      const { store, mend } = openWithNodeAway("describe");
-      const { txid } = await leaveWrite(store, held);
-      expect(await store.recover()).toEqual({ finished: 0, resurrected: 0, rolledBack: 0, left: 1 });
-      expect((await store.openIntents()).map((intent) => intent.txid)).toEqual([txid]);
-      expect(await store.blobs(), "nothing was deleted for lack of evidence").toHaveLength(held.length);
-      expect(await currentRecord(store)).toBeUndefined();
+  it("leaves an intent open when the node may hold what decides the case", async () => {
+    const { store, mend } = openWithNodeAway("describe");
+    const { txid } = await leaveWrite(store, [0]);
+    expect(await store.recover()).toEqual({ finished: 0, resurrected: 0, rolledBack: 0, left: 1 });
+    expect((await store.openIntents()).map((intent) => intent.txid)).toEqual([txid]);
+    expect(await store.blobs(), "nothing was deleted for lack of evidence").toHaveLength(1);
+    expect(await currentRecord(store)).toBeUndefined();
+    mend();
+    expect(await store.recover()).toMatchObject({ rolledBack: 1, left: 0 });
+    await expectClean(store);
+  });
+
+  for (const [held, outcome] of [
+    [[], "rolledBack"],
+    [[0, 1], "resurrected"],
+  ] as const) {
+    it(`decides with ${held.length} blobs found, whatever the node holds, and looks for the rest when it is back`, async () => {
+      const { store, mend } = openWithNodeAway("describe", "delete");
+      const left = await leaveWrite(store, held);
+      // A spare that its writer believed to be away.
+      await putCopy(store, left.set, 2, "n4" as NodeName, left.record, left.revisionSeen, left.bytes);
+      expect(await store.recover()).toMatchObject({ [outcome]: 1 });
+      const cleanUp = { txid: left.txid, planned: [], writer: "", replaces: expect.arrayContaining([]) as unknown };
+      expect(await store.openIntents()).toMatchObject([cleanUp]);
+      const record = await currentRecord(store);
+      expect(await store.recover(), "the node is still away").toMatchObject({ left: 1 });
       mend();
-      expect(await store.recover()).toMatchObject({ left: 0 });
+      expect(await store.recover()).toEqual({ finished: 1, resurrected: 0, rolledBack: 0, left: 0 });
+      expect(await currentRecord(store)).toEqual(record);
       await expectClean(store);
     });
   }
+
+  it("forgets what a node held that is given up", async () => {
+    const { store } = openWithNodeAway("describe");
+    await leaveWrite(store, [0, 1]);
+    store.deps.membership.report("n4" as NodeName, "gone");
+    expect(await store.recover()).toEqual({ finished: 0, resurrected: 1, rolledBack: 0, left: 0 });
+    await expectClean(store);
+  });
 
   it("leaves an intent open until everything it replaced is really gone, though the write itself is resurrected", async () => {
     const { store, state, mend } = openWithNodeAway("delete");

@@ -28,7 +28,7 @@ function copies(txidNumber: number, part: BlobSet["part"] = "body"): BlobSet {
 async function openReleaser(sets: readonly BlobSet[], node: (real: BlobStore) => Partial<BlobStore> = () => ({})) {
   const clock = new ManualClock();
   const wal = createMemoryWal();
-  const pins = new ReadPins();
+  const pins = new ReadPins(clock);
   const active = new ActiveWrites();
   const nodes = new Map<NodeName, BlobStore>();
   for (const name of [n1, n2]) {
@@ -41,7 +41,10 @@ async function openReleaser(sets: readonly BlobSet[], node: (real: BlobStore) =>
   const txid = sampleTxid(9);
   active.begin(txid);
   await wal.append(sampleIntent(9), ANY_TIME);
-  const deps = { clock, logger: silentLogger, wal, nodes, pins, active, releaseDelayMs: DELAY_MS, nodeMs: 1_000 };
+  const elsewhere = new Set<string>();
+  const remotePins = { isPinned: (name: string) => elsewhere.has(name) };
+  const ports = { clock, logger: silentLogger, wal, nodes, pins, remotePins, active };
+  const deps = { ...ports, elsewhere, releaseDelayMs: DELAY_MS, nodeMs: 1_000 };
   const releaser = new Releaser(deps);
   const left = async () => {
     const lists = await Promise.all([...nodes.values()].map((store) => store.list("", 100, ANY_TIME)));
@@ -154,7 +157,7 @@ describe("deleteBlobs()", () => {
 
 describe("ReadPins", () => {
   it("whenFree() resolves at once for what nobody reads, and wakes everyone who waits", async () => {
-    const pins = new ReadPins();
+    const pins = new ReadPins(new ManualClock());
     const name = `${sampleTxid(1)}.body`;
     await pins.whenFree(name);
     const unpin = pins.pin([copies(1), copies(2)]);

@@ -4,6 +4,7 @@ import { decodeDescriptor } from "../../../src/domain/blob.ts";
 import { StoreError } from "../../../src/domain/errors.ts";
 import type { ObjectRecord } from "../../../src/domain/record.ts";
 import { encodeRecord } from "../../../src/domain/record.ts";
+import type { VersionId } from "../../../src/domain/ids.ts";
 import { REVISION_NONE } from "../../../src/domain/ids.ts";
 import type { StrategyChoice } from "../../../src/domain/manifest.ts";
 import type { MetadataStore } from "../../../src/metadata/metadata-store.ts";
@@ -13,6 +14,7 @@ import { NO_PRECONDITIONS } from "../../../src/object/requests.ts";
 import { settle } from "../../support/manual-clock.ts";
 import type { MemoryStore } from "../../support/memory-store.ts";
 import { ANY_TIME, RELEASE_DELAY_MS, openMemoryStore } from "../../support/memory-store.ts";
+import { sampleTxid } from "../../support/sample-records.ts";
 import { BUCKET, keyOf, noise, putRequest } from "../../support/store.ts";
 
 const MIB = 1_048_576;
@@ -139,6 +141,7 @@ describe("finishWrite()", () => {
             race = false;
             const record = {
               ...change.record,
+              version: sampleTxid(1) as string as VersionId,
               etag: "faster",
               manifest: { strategy: "inline" as const, bytes: noise(3) },
             };
@@ -195,7 +198,7 @@ describe("finishWrite()", () => {
       }),
       // One blob of six: too few for recovery to complete the write, though the writer asks for no more.
       node: (real) =>
-        real.node === "n1" ? {} : sealing(real, () => Promise.reject(new StoreError("node_unavailable", "away"))),
+        real.node === "n1" ? {} : sealing(real, () => Promise.reject(new StoreError("write_conflict", "busy"))),
     });
     const put = putObject(store.deps, putRequest("k", noise(5_000), { strategy: "replication", consistency: "one" }));
     await expect(put).rejects.toMatchObject({ code: "write_conflict", retriable: true });
@@ -211,8 +214,8 @@ describe("compare-and-set", () => {
     const state = { armed: false };
     const store: MemoryStore = openMemoryStore({
       metadata: (real) => ({
-        async get(bucket, key, deadline) {
-          const seen = await real.get(bucket, key, deadline);
+        async peek(bucket, key, deadline) {
+          const seen = await real.peek(bucket, key, deadline);
           if (state.armed) {
             state.armed = false;
             await other(store);

@@ -1,6 +1,6 @@
-import { blobIdOf } from "../../domain/ids.ts";
-import { blobSetsOf, type BlobSet } from "../../domain/manifest.ts";
-import { isDirty, type StoredRecord } from "../../domain/record.ts";
+import { blobIdOf } from "../domain/ids.ts";
+import { blobSetsOf, type BlobSet } from "../domain/manifest.ts";
+import { isDirty, type StoredRecord } from "../domain/record.ts";
 
 /** One line of a listing. */
 export function summarizeObject({ record }: StoredRecord) {

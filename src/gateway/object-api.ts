@@ -1,7 +1,7 @@
-import type { BucketName } from "../../domain/ids.ts";
-import type { Receipt } from "../../domain/receipt.ts";
-import type { Permit } from "../../lib/semaphore.ts";
-import type { ListOptions, ListPage } from "../../metadata/metadata-store.ts";
+import type { BucketName } from "../domain/ids.ts";
+import type { Receipt } from "../domain/receipt.ts";
+import type { Permit } from "../lib/semaphore.ts";
+import type { ListOptions, ListPage } from "../metadata/metadata-store.ts";
 import type {
   DeleteRequest,
   DeleteResult,
@@ -12,7 +12,7 @@ import type {
   HeadResult,
   PatchRequest,
   PutRequest,
-} from "../../object/requests.ts";
+} from "../object/requests.ts";
 
 /** The object paths as the doors see them, bound to their dependencies by `compose.ts`. */
 export type ObjectApi = {

@@ -1,0 +1,7 @@
+/** The cluster as `npm run cluster` starts it: everything on this machine, the client beside it on the same cores. */
+import { join } from "node:path";
+import { startCluster, type LocalCluster } from "../test/support/cluster.ts";
+
+export function startBenchCluster(directory: string): Promise<LocalCluster> {
+  return startCluster({ gateways: 3, nodes: 6, healers: 2, nats: 3, nginx: true, dir: join(directory, "cluster") });
+}

@@ -1,0 +1,105 @@
+import { join } from "node:path";
+import type { Registry } from "prom-client";
+import type { BlobStore } from "../blob/blob-store.ts";
+import { createHttpBlobStore } from "../blob/http-blob-store.ts";
+import type { Config } from "../config.ts";
+import type { NodeName } from "../domain/ids.ts";
+import type { NodeInfo, ProcessRole } from "../domain/node-info.ts";
+import type { NatsMembership } from "../membership/nats-membership.ts";
+import type { NatsPinBoard } from "../membership/nats-pin-board.ts";
+import { openPinBoard } from "../membership/nats-pin-board.ts";
+import type { NatsMetadataStore } from "../metadata/nats-metadata-store.ts";
+import { openNatsMetadataStore } from "../metadata/nats-metadata-store.ts";
+import { ensureMetadataStreams } from "../metadata/nats-metadata-streams.ts";
+import type { NatsLink } from "../nats/nats-link.ts";
+import type { ReadPins } from "../object/read-pins.ts";
+import type { NatsWal } from "../wal/nats-wal.ts";
+import { ensureWalStream, openNatsWal } from "../wal/nats-wal.ts";
+import { clusterSecretOf, joinMembers, linkToCluster } from "./join-cluster.ts";
+import { createReadPins } from "./object-paths.ts";
+import { processLoad } from "./process-load.ts";
+import type { System } from "./system.ts";
+import { openDataDir } from "./system.ts";
+
+/** The ports that gateways and healers share, on NATS and over HTTP to the nodes. */
+export type ClusterPorts = {
+  readonly link: NatsLink;
+  readonly metadata: NatsMetadataStore;
+  readonly wal: NatsWal;
+  readonly membership: NatsMembership;
+  /** Live: nodes join at run time. */
+  readonly nodes: ReadonlyMap<NodeName, BlobStore>;
+  readonly pins: ReadPins;
+  readonly remotePins: NatsPinBoard;
+};
+
+/** A pin shorter than this is covered by the delay before blobs are freed. */
+const PIN_ANNOUNCED_MS_MIN = 1_000;
+
+type Self = {
+  readonly role: ProcessRole;
+  readonly port: number;
+  /** Figures of its own that it tells the others; those that are not known are no numbers. */
+  readonly load?: () => Readonly<Record<string, number>>;
+};
+
+/** Opened in this order and closed in reverse with `open`. @throws {StoreError} those of joining a cluster */
+export async function openClusterPorts(
+  config: Config,
+  system: System,
+  self: Self,
+  registry: Registry,
+  open: AsyncDisposableStack,
+): Promise<ClusterPorts> {
+  await openDataDir(config, system, open);
+  const link = await linkToCluster(config, system, self.role, open);
+  const { metadataStreams: streamCount } = config.cluster;
+  await Promise.all([ensureMetadataStreams(link, streamCount), ensureWalStream(link)]);
+  const indexDir = join(config.dataDir, "index");
+  const metadata = await openNatsMetadataStore(link, { streamCount, indexDir, registry });
+  open.defer(() => metadata.close());
+  const wal = await openNatsWal(link, { registry });
+  open.defer(() => wal.close());
+  const pins = createReadPins(system);
+  const remotePins = openPinBoard(link, { localNames: () => pins.heldLongerThan(PIN_ANNOUNCED_MS_MIN) });
+  open.use(remotePins);
+  const load = processLoad(system.clock);
+  const describe = () => ({
+    state: "live" as const,
+    load: { ...load(), indexLag: metadata.indexLag(), ...self.load?.() },
+  });
+  const membership = await joinMembers(config, system, link, { role: self.role, port: self.port, describe }, open);
+  const nodes = connectNodes(config, system, membership, registry, open);
+  return { link, metadata, wal, membership, nodes, pins, remotePins };
+}
+
+/** A client for every node that is known, and for those that come. */
+function connectNodes(
+  config: Config,
+  { clock, random, logger }: System,
+  membership: NatsMembership,
+  registry: Registry,
+  open: AsyncDisposableStack,
+): ReadonlyMap<NodeName, BlobStore> {
+  const clusterSecret = clusterSecretOf(config);
+  const stores = new Map<NodeName, BlobStore>();
+  const connect = (infos: readonly NodeInfo[]) => {
+    for (const { name } of infos) {
+      if (stores.has(name)) continue;
+      const store = createHttpBlobStore({
+        node: name,
+        addressOf: () => membership.addressOf(name),
+        onState: (state) => membership.report(name, state),
+        ...{ clusterSecret, clock, random, logger, registry },
+      });
+      stores.set(name, store);
+    }
+  };
+  connect(membership.snapshot());
+  const unwatch = membership.watch(connect);
+  open.defer(async () => {
+    unwatch();
+    await Promise.all([...stores.values()].map((store) => store.close()));
+  });
+  return stores;
+}

@@ -1,0 +1,94 @@
+import type { Config } from "../config.ts";
+import type { ClusterView, Coordination } from "../gateway/cluster-view.ts";
+import type { Lease } from "../lease/lease.ts";
+import { deadlineIn, withDeadline } from "../lib/deadline.ts";
+import type { NatsLink } from "../nats/nats-link.ts";
+import { readStreamReports } from "../nats/nats-stream-report.ts";
+import type { ObjectDeps } from "../object/deps.ts";
+import { quorumOf } from "../placement/strategies.ts";
+
+/** The page shows how many intents are open; beyond this many the exact number says no more. */
+const OPEN_INTENTS_COUNTED_MAX = 10_000;
+/** What the leading healer holds. */
+export const HEALER_LEASE = "healer";
+/** How long a page waits for NATS before it says that it does not answer. */
+const COORDINATION_MS = 1_500;
+
+/** What the embedded store shows of itself. */
+export function createEmbeddedView(deps: ObjectDeps, config: Config): ClusterView {
+  const soon = () => deadlineIn(deps.clock, deps.timeouts.metadataMs);
+  return {
+    ...viewOfNodes(deps, config),
+    processes: () => [],
+    coordination: () => Promise.resolve(null),
+    async snapshot() {
+      const [parts, open] = await Promise.all([
+        snapshotParts(deps),
+        deps.wal.readOpen(0, OPEN_INTENTS_COUNTED_MAX, soon()),
+      ]);
+      return { ...parts, openIntents: open.length, processes: [], coordination: null, streams: [] };
+    },
+  };
+}
+
+export type ClusterViewParts = {
+  readonly link: NatsLink;
+  readonly lease: Lease;
+  readonly indexLag: () => number;
+  readonly metadataStreams: number;
+};
+
+/** What a gateway shows of its cluster. */
+export function createClusterView(deps: ObjectDeps, config: Config, parts: ClusterViewParts): ClusterView {
+  const { link, lease, indexLag, metadataStreams } = parts;
+  const processes = () => deps.membership.processes();
+  const coordination = async (): Promise<Coordination> => {
+    const server = link.connection.getServer();
+    const soon = deadlineIn(deps.clock, COORDINATION_MS);
+    const asked = withDeadline(deps.clock, soon, lease.holderOf(HEALER_LEASE), () => new Error("no answer in time"));
+    return await asked.then(
+      (leader) => ({ reachable: true, leader, server, indexLag: indexLag() }),
+      () => ({ reachable: false, leader: null, server, indexLag: indexLag() }),
+    );
+  };
+  return {
+    ...viewOfNodes(deps, config),
+    processes,
+    coordination,
+    async snapshot() {
+      const [snapshot, coordinated, streams] = await Promise.all([
+        snapshotParts(deps),
+        coordination(),
+        readStreamReports(link, metadataStreams).catch(() => []),
+      ]);
+      const leading = processes().find(({ role, name }) => role === "healer" && name === coordinated.leader);
+      const openIntents = leading?.load["openIntents"] ?? null;
+      return { ...snapshot, openIntents, processes: processes(), coordination: coordinated, streams };
+    },
+  };
+}
+
+function viewOfNodes(deps: ObjectDeps, config: Config): Pick<ClusterView, "nodes" | "watch" | "writeNodesMin"> {
+  const { k, m, consistency } = config.cluster.bucketDefaults;
+  return {
+    nodes: () => deps.membership.snapshot(),
+    watch: (listener) => deps.membership.watch(listener),
+    writeNodesMin: quorumOf({ scheme: "ec", k, m }, consistency),
+  };
+}
+
+async function snapshotParts(deps: ObjectDeps) {
+  const nodes = deps.membership.snapshot().map(async (info) => {
+    const usage = await deps.nodes
+      .get(info.name)
+      ?.usage()
+      .catch(() => null);
+    return { info, usage: usage ?? null };
+  });
+  return {
+    nodes: await Promise.all(nodes),
+    buckets: await deps.metadata.summarize(deadlineIn(deps.clock, deps.timeouts.metadataMs)),
+    inFlightBytes: deps.memory.used,
+    inFlightBytesMax: deps.memory.limit,
+  };
+}

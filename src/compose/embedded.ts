@@ -1,0 +1,118 @@
+import { join } from "node:path";
+import type { Registry } from "prom-client";
+import type { BlobStore } from "../blob/blob-store.ts";
+import { openLmdbBlobStore } from "../blob/lmdb-blob-store.ts";
+import type { Config } from "../config.ts";
+import { StoreError } from "../domain/errors.ts";
+import type { NodeName } from "../domain/ids.ts";
+import type { ClusterView } from "../gateway/cluster-view.ts";
+import type { ObjectApi } from "../gateway/object-api.ts";
+import type { RecoverSummary } from "../healer/recover.ts";
+import { recoverIntents } from "../healer/recover.ts";
+import { startRecovery } from "../healer/recovery-loop.ts";
+import type { Clock } from "../lib/clock.ts";
+import type { Membership } from "../membership/membership.ts";
+import { createStaticMembership } from "../membership/static-membership.ts";
+import { openMetadataEnvironment } from "../metadata/lmdb-metadata-environment.ts";
+import { openLmdbMetadataStore } from "../metadata/lmdb-metadata-store.ts";
+import type { ObjectDeps } from "../object/deps.ts";
+import { openLmdbWal } from "../wal/lmdb-wal.ts";
+import { createEmbeddedView } from "./cluster-view.ts";
+import { bindObjectApi, createObjectDeps, createReadPins, createRegistry } from "./object-paths.ts";
+import type { System } from "./system.ts";
+import { openDataDir } from "./system.ts";
+
+export type EmbeddedStore = {
+  readonly deps: ObjectDeps;
+  readonly api: ObjectApi;
+  readonly cluster: ClusterView;
+  readonly registry: Registry;
+  /** What start-up found unfinished and settled. */
+  readonly recovered: RecoverSummary;
+  /** Settles when a storage error makes going on impossible. */
+  readonly failed: Promise<StoreError>;
+  close(): Promise<void>;
+};
+
+const NODE_STATE_POLL_MS = 500;
+
+/**
+ * Builds the embedded store: every part in this process, on LMDB. What is opened first is closed last.
+ * @throws {StoreError} `data_dir_locked`, `storage_error`, `format_unknown`
+ */
+export async function openEmbeddedStore(config: Config, system: System): Promise<EmbeddedStore> {
+  const open = new AsyncDisposableStack();
+  try {
+    await openDataDir(config, system, open);
+    const { metadata, wal, failed } = await openMetadata(config, system, open);
+    const { membership, nodes } = await openNodes(config, system, open);
+    const registry = createRegistry();
+    const ports = { metadata, wal, membership, nodes, pins: createReadPins(system) };
+    const nobody = { isPinned: () => false };
+    const parts = { ...ports, registry, processName: "embedded", remotePins: nobody, locality: null };
+    const deps = createObjectDeps(config, system, parts, open);
+    // The lock on the data directory proves that whoever wrote the intents found now is gone.
+    const recoverDeps = { ...deps, waitMs: config.timeouts.nodeMs };
+    const recovered = await recoverIntents(recoverDeps, { writerDead: true, ageMsMin: Number.NEGATIVE_INFINITY });
+    open.use(startRecovery(recoverDeps));
+    open.defer(() => deps.releaser.close());
+    const cluster = createEmbeddedView(deps, config);
+    const opened = open.move();
+    return {
+      ...{ deps, registry, recovered, failed, cluster },
+      api: bindObjectApi(deps),
+      close: () => opened.disposeAsync(),
+    };
+  } catch (cause) {
+    await open.disposeAsync();
+    throw cause;
+  }
+}
+
+/** Records and intents share one LMDB environment, and so one fsync. */
+async function openMetadata(config: Config, { clock, logger }: System, open: AsyncDisposableStack) {
+  const { promise: failed, resolve: fail } = Promise.withResolvers<StoreError>();
+  const environment = await openMetadataEnvironment({
+    path: join(config.dataDir, "metadata"),
+    clock,
+    logger,
+    onFenced: (cause) =>
+      fail(new StoreError("metadata_unavailable", "The metadata store met a storage error", { cause })),
+  });
+  open.defer(() => environment.close());
+  const metadata = openLmdbMetadataStore({ environment, clock });
+  open.defer(() => metadata.close());
+  const wal = openLmdbWal({ environment, clock });
+  open.defer(() => wal.close());
+  return { metadata, wal, failed };
+}
+
+async function openNodes(config: Config, { clock, logger }: System, open: AsyncDisposableStack) {
+  const membership = createStaticMembership(config.cluster.nodes.map((node) => ({ ...node, state: "live" as const })));
+  open.defer(() => membership.close());
+  const openNode = async ({ name }: { readonly name: NodeName }) => {
+    const store = await openLmdbBlobStore({
+      node: name,
+      dir: join(config.dataDir, "nodes", name),
+      clock,
+      logger,
+      settings: config.storage,
+      onFenced: () => membership.report(name, "fenced"),
+    });
+    open.defer(() => store.close());
+    return store;
+  };
+  const stores: BlobStore[] = await Promise.all(config.cluster.nodes.map(openNode));
+  const nodes = new Map(stores.map((store) => [store.node, store]));
+  open.defer(pollNodeStates(clock, nodes, membership));
+  return { membership, nodes };
+}
+
+/** Keeps placement informed of nodes that ran full or have space again; answers how to stop. */
+function pollNodeStates(clock: Clock, nodes: ReadonlyMap<NodeName, BlobStore>, membership: Membership): () => void {
+  let timer = clock.startTimer(NODE_STATE_POLL_MS, function poll() {
+    for (const [name, store] of nodes) membership.report(name, store.state());
+    timer = clock.startTimer(NODE_STATE_POLL_MS, poll);
+  });
+  return () => timer.cancel();
+}

@@ -1,0 +1,54 @@
+import type { Registry } from "prom-client";
+import type { Config } from "../config.ts";
+import { portOf } from "../config.ts";
+import type { StoreError } from "../domain/errors.ts";
+import type { ClusterView } from "../gateway/cluster-view.ts";
+import type { ObjectApi } from "../gateway/object-api.ts";
+import { openNatsLease } from "../lease/nats-lease.ts";
+import type { NatsLink } from "../nats/nats-link.ts";
+import { openClusterPorts } from "./cluster-ports.ts";
+import { createClusterView } from "./cluster-view.ts";
+import { bindObjectApi, createObjectDeps, createRegistry } from "./object-paths.ts";
+import type { System } from "./system.ts";
+
+export type OpenGateway = {
+  readonly link: NatsLink;
+  readonly api: ObjectApi;
+  readonly cluster: ClusterView;
+  readonly registry: Registry;
+  /** Settles when another process took this one's name, or its index met a storage error. */
+  readonly failed: Promise<StoreError>;
+  close(): Promise<void>;
+};
+
+/**
+ * Builds a gateway of a cluster: the object paths over NATS and remote nodes. Its doors are opened by the role.
+ * @throws {StoreError} `data_dir_locked` and those of joining a cluster
+ */
+export async function openGateway(config: Config, system: System): Promise<OpenGateway> {
+  const open = new AsyncDisposableStack();
+  try {
+    const registry = createRegistry();
+    const self = { role: "gateway", port: portOf(config, "gateway") } as const;
+    const { link, ...ports } = await openClusterPorts(config, system, self, registry, open);
+    const lease = await openNatsLease(link);
+    open.defer(() => lease.close());
+    const locality = { region: config.region, zone: config.zone };
+    const parts = { ...ports, registry, processName: link.processName, locality };
+    const deps = createObjectDeps(config, system, parts, open);
+    open.defer(() => deps.releaser.close());
+    const { metadataStreams } = config.cluster;
+    const indexLag = () => ports.metadata.indexLag();
+    const cluster = createClusterView(deps, config, { link, lease, indexLag, metadataStreams });
+    const opened = open.move();
+    return {
+      ...{ link, registry, cluster },
+      failed: ports.membership.lost,
+      api: bindObjectApi(deps),
+      close: () => opened.disposeAsync(),
+    };
+  } catch (cause) {
+    await open.disposeAsync();
+    throw cause;
+  }
+}

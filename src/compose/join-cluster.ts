@@ -1,0 +1,82 @@
+import type { Config } from "../config.ts";
+import { StoreError } from "../domain/errors.ts";
+import type { NodeState, ProcessRole } from "../domain/node-info.ts";
+import { joinClusterSettings } from "../membership/nats-cluster-settings.ts";
+import type { NatsMembership } from "../membership/nats-membership.ts";
+import { joinNatsMembership } from "../membership/nats-membership.ts";
+import type { NatsLink } from "../nats/nats-link.ts";
+import { openNatsLink } from "../nats/nats-link.ts";
+import { requireSafeServers } from "../nats/nats-server-check.ts";
+import type { System } from "./system.ts";
+import { addressOf, identityOf, processNameOf, programVersion } from "./system.ts";
+
+const CONNECT_MS = 10_000;
+
+/** The secret that the processes of a cluster prove to each other. @throws {StoreError} `config_invalid` */
+export function clusterSecretOf({ credentials }: Config): string {
+  if (credentials.clusterSecret !== null) return credentials.clusterSecret;
+  throw new StoreError(
+    "config_invalid",
+    "There is no cluster secret: set KINTSUGI_CLUSTER_SECRET or secrets.clusterSecretFile, the same in every process",
+  );
+}
+
+/**
+ * Connects to NATS and makes sure that this process fits in: servers that keep what they acknowledge, the same secret
+ * and the same settings as everyone else. Closed with `open`.
+ * @throws {StoreError} `nats_unavailable`, `nats_unsafe`, `cluster_mismatch`, `config_invalid`
+ */
+export async function linkToCluster(
+  config: Config,
+  system: System,
+  role: ProcessRole,
+  open: AsyncDisposableStack,
+): Promise<NatsLink> {
+  const clusterSecret = clusterSecretOf(config);
+  const { cluster, nats, credentials } = config;
+  const link = await openNatsLink(
+    {
+      ...nats,
+      password: credentials.natsPassword,
+      token: credentials.natsToken,
+      clusterName: cluster.name,
+      processName: processNameOf(config, role),
+      streamReplicas: cluster.streamReplicas,
+      connectMs: CONNECT_MS,
+    },
+    system,
+  );
+  open.defer(() => link.close());
+  await requireSafeServers(link, { monitorUrls: nats.monitorUrls, allowUnsafe: nats.allowUnsafe });
+  const { metadataStreams, streamReplicas, bucketDefaults, buckets } = cluster;
+  await joinClusterSettings(
+    link,
+    { format: 1, metadataStreams, streamReplicas, bucketDefaults, buckets },
+    clusterSecret,
+  );
+  return link;
+}
+
+export type MemberReport = () => { readonly state: NodeState; readonly load: Readonly<Record<string, number>> };
+
+/** Makes this process known to the others under its name. @throws {StoreError} `name_taken` */
+export async function joinMembers(
+  config: Config,
+  system: System,
+  link: NatsLink,
+  self: { readonly role: ProcessRole; readonly port: number; readonly describe: MemberReport },
+  open: AsyncDisposableStack,
+): Promise<NatsMembership> {
+  const { region, zone, weight } = config;
+  const membership = await joinNatsMembership(link, {
+    name: link.processName,
+    role: self.role,
+    identity: await identityOf(config, system),
+    address: addressOf(config, self.port),
+    ...{ region, zone, weight },
+    version: programVersion(),
+    describe: self.describe,
+  });
+  open.defer(() => membership.close());
+  return membership;
+}

@@ -1,0 +1,103 @@
+import type { Txid } from "../domain/ids.ts";
+import type { PlacedBlob } from "../domain/manifest.ts";
+import { blobSetsOf, placedBlobsOf } from "../domain/manifest.ts";
+import type { StoredRecord } from "../domain/record.ts";
+import type { Clock } from "../lib/clock.ts";
+import type { WalEntry, WalSequence } from "../wal/wal.ts";
+import type { RecoverPlan, RecoverState } from "./recover-plan.ts";
+import { isCommitted } from "./recover-plan.ts";
+
+/** What a recoverer has seen of one open intent. */
+export type Look = {
+  readonly sequence: WalSequence;
+  /** When it first saw the txid fenced. */
+  fencedAtMs: number | null;
+  /** Since when it has seen none of the replaced blobs in the record. */
+  replacedAtMs: number | null;
+  /** Since when it has seen the record to be of another write. */
+  overAtMs: number | null;
+  /** What it did before it had to look again. */
+  outcome: "resurrected" | null;
+  notBeforeMs: number;
+  failures: number;
+};
+
+const RETRY_MS_MIN = 1_000;
+const RETRY_MS_MAX = 8_000;
+
+/** What a recoverer remembers of open intents from round to round. A new leader begins without: its waits begin anew. */
+export class Looks {
+  readonly #clock: Clock;
+  #looks = new Map<Txid, Look>();
+
+  constructor(clock: Clock) {
+    this.#clock = clock;
+  }
+
+  /** The look at this entry; an intent that was appended again is a new one. */
+  of({ intent, sequence }: WalEntry): Look {
+    const known = this.#looks.get(intent.txid);
+    if (known?.sequence === sequence) return known;
+    const sinceMs = { fencedAtMs: null, replacedAtMs: null, overAtMs: null };
+    const look = { sequence, ...sinceMs, outcome: null, notBeforeMs: 0, failures: 0 };
+    this.#looks.set(intent.txid, look);
+    return look;
+  }
+
+  isTime(look: Look): boolean {
+    return this.#clock.monotonicMs() >= look.notBeforeMs;
+  }
+
+  /** Takes in what the record says of the intent's blobs; answers for how long that has been so. */
+  note(
+    look: Look,
+    { intent }: WalEntry,
+    stored: StoredRecord | null,
+  ): Pick<RecoverState, "fencedMs" | "replacedMs" | "overMs"> {
+    const nowMs = this.#clock.monotonicMs();
+    const record = stored?.record;
+    if (record?.fencedTxids.includes(intent.txid) === true) look.fencedAtMs ??= nowMs;
+    look.replacedAtMs = namesAny(stored, intent.replaces) ? null : (look.replacedAtMs ?? nowMs);
+    look.overAtMs = record !== undefined && isCommitted(record, intent) ? null : (look.overAtMs ?? nowMs);
+    const sinceMs = (atMs: number | null) => nowMs - (atMs ?? nowMs);
+    return {
+      fencedMs: sinceMs(look.fencedAtMs),
+      replacedMs: sinceMs(look.replacedAtMs),
+      overMs: sinceMs(look.overAtMs),
+    };
+  }
+
+  /** The plan's decision stands in the record from now on. */
+  decided(look: Look, plan: RecoverPlan): void {
+    const nowMs = this.#clock.monotonicMs();
+    if (plan.action === "roll_back") look.fencedAtMs ??= nowMs;
+    if (plan.action !== "resurrect") return;
+    look.replacedAtMs ??= nowMs;
+    look.overAtMs = null;
+    look.outcome = "resurrected";
+  }
+
+  /** Nothing went wrong, it is only too early. */
+  lookAgain(look: Look, inMs: number): void {
+    look.failures = 0;
+    look.notBeforeMs = this.#clock.monotonicMs() + inMs;
+  }
+
+  /** Looks at it less and less often while it cannot be settled. */
+  backOff(look: Look): void {
+    const delayMs = Math.min(RETRY_MS_MIN * 2 ** look.failures, RETRY_MS_MAX);
+    look.failures += 1;
+    look.notBeforeMs = this.#clock.monotonicMs() + delayMs;
+  }
+
+  /** Forgets every intent that is not among the open ones. */
+  keepOnly(open: ReadonlySet<Txid>): void {
+    this.#looks = new Map([...this.#looks].filter(([txid]) => open.has(txid)));
+  }
+}
+
+function namesAny(stored: StoredRecord | null, blobs: readonly PlacedBlob[]): boolean {
+  if (stored === null || blobs.length === 0) return false;
+  const named = blobSetsOf(stored.record.manifest).flatMap(placedBlobsOf);
+  return blobs.some((blob) => named.some(({ id, node }) => id === blob.id && node === blob.node));
+}

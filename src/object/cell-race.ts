@@ -1,0 +1,253 @@
+import type { Cell } from "../domain/blob.ts";
+import { isStoreError } from "../domain/errors.ts";
+import type { BlobId, NodeName } from "../domain/ids.ts";
+import { blobIdOf } from "../domain/ids.ts";
+import type { BlobSet } from "../domain/manifest.ts";
+import { assert } from "../lib/assert.ts";
+import type { Timer } from "../lib/clock.ts";
+import { deadlineIn } from "../lib/deadline.ts";
+import type { ObjectDeps } from "./deps.ts";
+import { noteNodeFailure } from "./node-failures.ts";
+import type { ShardChoice } from "./shard-choice.ts";
+
+/** Memory for one cell; `into` undefined lets the node's adapter bring its own. */
+export type CellRoom = { readonly into: Uint8Array | undefined; release(): void };
+
+/** By shard. */
+export type GatheredCells = ReadonlyMap<number, { readonly cell: Cell }>;
+
+export type RaceGoal = {
+  readonly set: BlobSet;
+  /** Which cell of its blob each shard is asked for. */
+  readonly cellIndex: number;
+  readonly cellBytes: number;
+  /** Shards that are enough by themselves; null where any will do. */
+  readonly wanted: readonly number[] | null;
+  /** How many shards of any kind are enough. */
+  readonly needed: number;
+  /** Room for the cell of a shard; null when there is none until the cells on their way are given up. */
+  readonly roomFor: (shard: number) => CellRoom | null;
+};
+
+/**
+ * Gets enough cells of one stripe, whoever gives them first. A node that fails is replaced by the next best at once, one
+ * that is late by its own measure gets company: what is on its way and in time always suffices, as far as there are
+ * nodes to ask. Once enough cells are at hand all others are cancelled *before* anyone looks at the memory: nothing
+ * is written to it behind the reader's back.
+ */
+export class CellRace {
+  readonly #deps: ObjectDeps;
+  readonly #goal: RaceGoal;
+  readonly #choice: ShardChoice;
+  readonly #cells = new Map<number, { readonly cell: Cell; readonly room: CellRoom }>();
+  readonly #pending = new Map<number, Ask>();
+  readonly #tried = new Set<number>();
+  #isHedged = false;
+  #isDegraded = false;
+  #fault: { readonly cause: unknown } | null = null;
+  #wake: (() => void) | null = null;
+
+  constructor(deps: ObjectDeps, goal: RaceGoal, choice: ShardChoice) {
+    this.#deps = deps;
+    this.#goal = goal;
+    this.#choice = choice;
+  }
+
+  /**
+   * Cells, unverified: as many as are enough, or all there are. Nothing writes to their memory any more. May
+   * be called again after `discard`.
+   */
+  async gather(): Promise<GatheredCells> {
+    if (this.#tried.size === 0) this.#askWanted();
+    this.#topUp();
+    if (!this.#isOver()) await new Promise<void>((resolve) => (this.#wake = resolve));
+    if (this.#fault !== null) throw this.#fault.cause;
+    if (this.#isHedged && [...this.#pending.values()].some((ask) => ask.isLate)) this.#deps.metrics.hedgesWon.inc();
+    this.#giveUpPending();
+    return this.#cells;
+  }
+
+  /** A cell turned out to be damaged: it does not count, and its shard is not asked again. */
+  discard(shard: number): void {
+    this.#cells.get(shard)?.room.release();
+    this.#cells.delete(shard);
+    this.#noteDamage(shard);
+  }
+
+  /** Ends all reads and gives the memory back. */
+  close(): void {
+    this.#giveUpPending();
+    for (const { room } of this.#cells.values()) room.release();
+    this.#cells.clear();
+  }
+
+  /** Where the wanted cells can be had from good nodes, just they are asked for. */
+  #askWanted(): void {
+    const { wanted } = this.#goal;
+    if (wanted === null || !wanted.every((shard) => this.#choice.isPreferred(shard))) return;
+    if (wanted.length < this.#goal.needed) for (const shard of wanted) this.#ask(shard);
+  }
+
+  #topUp(): void {
+    while (!this.#suffices((shard) => this.#cells.has(shard) || this.#pending.get(shard)?.isLate === false)) {
+      const isLacking = !this.#suffices((shard) => this.#cells.has(shard) || this.#pending.has(shard));
+      // To those that are only late, company is all that is added; giving up one for another would get nowhere.
+      const isTaken = (shard: number) =>
+        this.#cells.has(shard) || this.#pending.has(shard) || (!isLacking && this.#tried.has(shard));
+      const shard = this.#choice.next(isTaken, isLacking);
+      if (shard === null) return;
+      if (!isLacking) {
+        this.#isHedged = true;
+        this.#deps.metrics.hedgesStarted.inc();
+      }
+      this.#ask(shard);
+    }
+  }
+
+  #suffices(counts: (shard: number) => boolean): boolean {
+    const { wanted, needed } = this.#goal;
+    if (wanted?.every(counts) === true) return true;
+    let count = 0;
+    for (const shard of this.#cells.keys()) if (counts(shard)) count += 1;
+    for (const shard of this.#pending.keys()) if (counts(shard)) count += 1;
+    return count >= needed;
+  }
+
+  #ask(shard: number): void {
+    const { set, cellBytes, roomFor } = this.#goal;
+    let room = roomFor(shard);
+    if (room === null) {
+      this.#giveUpPending();
+      room = roomFor(shard);
+      assert(room !== null, "without a cell on its way there is room for one");
+    }
+    const ask = new Ask(shard, set.nodes[shard] as NodeName, room, this.#deps.clock.monotonicMs());
+    this.#tried.add(shard);
+    this.#pending.set(shard, ask);
+    const delayMs = this.#deps.latency.hedgeDelayMs(ask.node, cellBytes);
+    ask.alarm = this.#deps.alarms.set(delayMs, () => {
+      ask.isLate = true;
+      this.#topUp();
+    });
+    this.#read(ask).then(
+      (cell) => this.#take(ask, cell),
+      (cause: unknown) => this.#fail(ask, cause),
+    );
+  }
+
+  async #read({ node, shard, room, controller }: Ask): Promise<Cell | undefined> {
+    const { set, cellIndex } = this.#goal;
+    const deadline = deadlineIn(this.#deps.clock, this.#deps.timeouts.nodeMs);
+    const store = this.#deps.nodes.get(node);
+    // A node may leave between the choice and the question; that says nothing about its blob.
+    if (store === undefined) return undefined;
+    const id = blobIdOf(set.txid, set.part, shard);
+    const [cell] = await store.readCells(id, cellIndex, 1, deadline, room.into, controller.signal);
+    return cell ?? { index: cellIndex, payload: new Uint8Array(0), checksum: 0n };
+  }
+
+  #take(ask: Ask, cell: Cell | undefined): void {
+    if (!this.#settle(ask)) return;
+    const { latency, clock } = this.#deps;
+    const { shard, node, room } = ask;
+    if (cell?.payload.length === this.#goal.cellBytes) {
+      latency.noteAnswer(node, this.#goal.cellBytes, clock.monotonicMs() - ask.askedAtMs);
+      this.#cells.set(shard, { cell, room });
+    } else {
+      ask.abandon();
+      if (cell === undefined) this.#choice.noteFailed(shard);
+      else this.#noteDamage(shard);
+      this.#replace();
+    }
+    this.#wakeIfOver();
+  }
+
+  #fail(ask: Ask, cause: unknown): void {
+    if (!this.#settle(ask)) return;
+    ask.abandon();
+    if (isStoreError(cause)) {
+      noteNodeFailure(this.#deps, ask.node, this.#idOf(ask.shard), cause, "a node did not give a cell");
+      this.#choice.noteFailed(ask.shard);
+      this.#replace();
+    } else {
+      this.#fault ??= { cause };
+    }
+    this.#wakeIfOver();
+  }
+
+  /** False when the cell was given up before: what comes of it then concerns nobody. */
+  #settle(ask: Ask): boolean {
+    if (this.#pending.get(ask.shard) !== ask) return false;
+    this.#pending.delete(ask.shard);
+    ask.alarm?.cancel();
+    return true;
+  }
+
+  #replace(): void {
+    this.#noteDegraded();
+    this.#topUp();
+  }
+
+  #noteDamage(shard: number): void {
+    const node = this.#goal.set.nodes[shard] ?? "unknown";
+    this.#deps.metrics.cellsDamaged.inc({ node });
+    this.#deps.logger.warn({ node, blob: this.#idOf(shard), cell: this.#goal.cellIndex }, "a cell is damaged");
+    this.#choice.noteFailed(shard);
+    this.#noteDegraded();
+  }
+
+  #noteDegraded(): void {
+    if (!this.#isDegraded) this.#deps.metrics.degradedReads.inc();
+    this.#isDegraded = true;
+  }
+
+  #idOf(shard: number): BlobId {
+    return blobIdOf(this.#goal.set.txid, this.#goal.set.part, shard);
+  }
+
+  #isOver(): boolean {
+    if (this.#fault !== null || this.#pending.size === 0) return true;
+    return this.#suffices((shard) => this.#cells.has(shard));
+  }
+
+  #wakeIfOver(): void {
+    if (this.#isOver()) this.#wake?.();
+  }
+
+  #giveUpPending(): void {
+    if (this.#pending.size === 0) return;
+    const nowMs = this.#deps.clock.monotonicMs();
+    for (const ask of this.#pending.values()) {
+      this.#pending.delete(ask.shard);
+      ask.alarm?.cancel();
+      ask.abandon();
+      if (!ask.isLate) continue;
+      this.#choice.noteLate(ask.shard);
+      this.#deps.latency.noteGivenUp(ask.node, this.#goal.cellBytes, nowMs - ask.askedAtMs);
+    }
+  }
+}
+
+/** One cell on its way. */
+class Ask {
+  readonly shard: number;
+  readonly node: NodeName;
+  readonly room: CellRoom;
+  readonly askedAtMs: number;
+  readonly controller = new AbortController();
+  alarm: Timer | null = null;
+  isLate = false;
+
+  constructor(shard: number, node: NodeName, room: CellRoom, askedAtMs: number) {
+    this.shard = shard;
+    this.node = node;
+    this.room = room;
+    this.askedAtMs = askedAtMs;
+  }
+
+  /** From here on nothing is written to the room, which may serve another cell. */
+  abandon(): void {
+    this.controller.abort();
+    this.room.release();
+  }
+}
