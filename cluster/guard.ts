@@ -9,8 +9,8 @@ export type Guard = {
   /** From now on this process group ends with us. */
   watch(pid: number): void;
   forget(pid: number): void;
-  /** Ends the guard; whatever it still watches is killed. */
-  close(): void;
+  /** Ends the guard; whatever it still watches is killed. Resolves when it is gone. */
+  close(): Promise<void>;
 };
 
 const SCRIPT = `
@@ -27,7 +27,7 @@ for pid in $pids; do kill -9 -"$pid" 2>/dev/null; done
 export function startGuard(): Guard {
   // A group of its own: a Ctrl-C in the terminal must not end it first.
   const shell = spawn("sh", ["-c", SCRIPT], { detached: true, stdio: ["pipe", "ignore", "ignore"] });
-  shell.on("error", () => {});
+  const ended = new Promise<void>((resolve) => shell.once("exit", () => resolve()).once("error", () => resolve()));
   shell.stdin.on("error", () => {});
   // Whoever has nothing else to do may end, which is what this waits for.
   shell.unref();
@@ -35,6 +35,10 @@ export function startGuard(): Guard {
   return {
     watch: (pid) => void shell.stdin.write(`watch ${pid}\n`),
     forget: (pid) => void shell.stdin.write(`forget ${pid}\n`),
-    close: () => void shell.stdin.end(),
+    async close() {
+      shell.ref();
+      shell.stdin.end();
+      await ended;
+    },
   };
 }

@@ -20,7 +20,10 @@ export type BlobWriter = {
   writeCell(index: number, payload: Uint8Array, checksum: CellChecksum): Promise<void>;
   /** Makes the blob durable and visible, both or neither. */
   seal(descriptor: Uint8Array): Promise<void>;
-  /** Drops everything written. Idempotent; harmless after `seal`. */
+  /**
+   * Drops everything written. Idempotent; harmless after `seal`. May be called while cells are on their way: the memory
+   * of each is free again as soon as its `writeCell` or this settles, whichever is first.
+   */
   abort(): Promise<void>;
 };
 

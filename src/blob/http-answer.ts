@@ -8,7 +8,7 @@ import { decodeAnswerMeta } from "./wire-messages.ts";
 
 /** What an answer was, once it has ended. */
 export type NodeOutcome =
-  | { readonly kind: "answered"; readonly state: NodeState; readonly error: StoreError | null }
+  | { readonly kind: "answered"; readonly error: StoreError | null }
   /** Nothing about it is proved. */
   | { readonly kind: "refused"; readonly status: number; readonly text: string };
 
@@ -19,20 +19,24 @@ export type FrameSink = {
   take(frame: Frame): void;
 };
 
+/** Told what state the node says it is in, before the frame that says so is handed on. */
+export type OnNodeState = (state: NodeState) => void;
+
 /** The body of one answer on its way in: proved frames for whoever asked, or the text of a refusal. */
 export class NodeAnswer {
   readonly #reader: FrameReader;
   readonly #sink: FrameSink;
+  readonly #onState: OnNodeState;
   readonly #refusal: Buffer[] = [];
   #refusalBytes = 0;
   #status = 0;
-  #state: NodeState = "live";
   #error: StoreError | null = null;
   #isComplete = false;
 
-  constructor(reader: FrameReader, sink: FrameSink) {
+  constructor(reader: FrameReader, sink: FrameSink, onState: OnNodeState) {
     this.#reader = reader;
     this.#sink = sink;
+    this.#onState = onState;
   }
 
   begin(status: number): void {
@@ -57,7 +61,7 @@ export class NodeAnswer {
       return { kind: "refused", status: this.#status, text };
     }
     if (!this.#isComplete) throw malformedMessage("an answer has no end");
-    return { kind: "answered", state: this.#state, error: this.#error };
+    return { kind: "answered", error: this.#error };
   }
 
   #memory(): Uint8Array {
@@ -72,7 +76,7 @@ export class NodeAnswer {
       throw malformedMessage(`an answer has a frame of kind ${frame.kind}`);
     }
     const { state, isLast } = decodeAnswerMeta(frame.meta);
-    this.#state = state;
+    this.#onState(state);
     this.#isComplete = isLast;
     if (frame.kind === "error") this.#error = decodeWireError(frame.payload as Buffer);
     else this.#sink.take(frame);

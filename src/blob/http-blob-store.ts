@@ -16,7 +16,7 @@ import type { BlobId, NodeName } from "../domain/ids.ts";
 import type { NodeState, NodeUsage } from "../domain/node-info.ts";
 import { assert } from "../lib/assert.ts";
 import type { Clock } from "../lib/clock.ts";
-import { deadlineIn, remainingMs, type Deadline } from "../lib/deadline.ts";
+import { deadlineIn, remainingMs, withDeadline, type Deadline } from "../lib/deadline.ts";
 import type { Random } from "../lib/random.ts";
 import type { Logger } from "../lib/logger.ts";
 import { Semaphore, type Permit } from "../lib/semaphore.ts";
@@ -73,6 +73,8 @@ class HttpBlobStore implements BlobStore {
   readonly #writes: BatchLane;
   readonly #reads: BatchLane;
   readonly #streams: Semaphore;
+  /** Deletes under way: requests overtake each other, and what is written after a delete must not fall to it. */
+  readonly #leaving = new Map<BlobId, Promise<unknown>>();
   #isClosed = false;
 
   constructor(options: HttpBlobStoreOptions) {
@@ -95,13 +97,16 @@ class HttpBlobStore implements BlobStore {
     assert(bytes <= LIMITS.packedBlobBytesMax, "a blob put in one step is a small one");
     assert(blob.cells.length <= WIRE_LIMITS.packedCellsMax, "a blob put in one step has few cells");
     assert(blob.descriptor.length <= WIRE_LIMITS.descriptorBytesMax, "a descriptor is small");
+    if (this.#leaving.has(blob.id)) await this.#untilDeleted(blob.id, "store a blob", deadline);
     const result = await this.#writes.submit({ op: "put", blob }, "store a blob", deadline);
     if (result.outcome !== "put") throw mismatch("put");
   }
 
   async openWriter(id: BlobId, waitMs: number): Promise<BlobWriter> {
     this.#assertOpen("open a writer");
-    const permit = await this.#takeStream("open a writer", deadlineIn(this.#clock, waitMs));
+    const deadline = deadlineIn(this.#clock, waitMs);
+    if (this.#leaving.has(id)) await this.#untilDeleted(id, "open a writer", deadline);
+    const permit = await this.#takeStream("open a writer", deadline);
     try {
       return await openHttpWriter(this.#link, id, waitMs, () => permit.release());
     } catch (cause) {
@@ -156,18 +161,14 @@ class HttpBlobStore implements BlobStore {
 
   async delete(ids: readonly BlobId[], deadline: Deadline): Promise<number> {
     this.#assertOpen("delete blobs");
-    const parts: BlobId[][] = [];
-    for (let from = 0; from < ids.length; from += WIRE_LIMITS.deleteIdsMax) {
-      parts.push(ids.slice(from, from + WIRE_LIMITS.deleteIdsMax));
+    const work = this.#delete(ids, deadline);
+    const ended = work.catch(() => {});
+    for (const id of ids) this.#leaving.set(id, ended);
+    try {
+      return await work;
+    } finally {
+      for (const id of ids) if (this.#leaving.get(id) === ended) this.#leaving.delete(id);
     }
-    const counts = await Promise.all(
-      parts.map(async (part) => {
-        const result = await this.#writes.submit({ op: "delete", ids: part }, "delete blobs", deadline);
-        if (result.outcome !== "deleted") throw mismatch("delete");
-        return result.count;
-      }),
-    );
-    return counts.reduce((sum, count) => sum + count, 0);
   }
 
   async verify(id: BlobId, deadline: Deadline): Promise<BlobDamage[]> {
@@ -186,6 +187,27 @@ class HttpBlobStore implements BlobStore {
   async close(): Promise<void> {
     this.#isClosed = true;
     this.#link.close();
+  }
+
+  async #untilDeleted(id: BlobId, action: string, deadline: Deadline): Promise<void> {
+    await withDeadline(this.#clock, deadline, Promise.resolve(this.#leaving.get(id)), () =>
+      outcomeUnknown(this.node, action, "a delete of the same blob has not ended before the deadline"),
+    );
+  }
+
+  async #delete(ids: readonly BlobId[], deadline: Deadline): Promise<number> {
+    const parts: BlobId[][] = [];
+    for (let from = 0; from < ids.length; from += WIRE_LIMITS.deleteIdsMax) {
+      parts.push(ids.slice(from, from + WIRE_LIMITS.deleteIdsMax));
+    }
+    const counts = await Promise.all(
+      parts.map(async (part) => {
+        const result = await this.#writes.submit({ op: "delete", ids: part }, "delete blobs", deadline);
+        if (result.outcome !== "deleted") throw mismatch("delete");
+        return result.count;
+      }),
+    );
+    return counts.reduce((sum, count) => sum + count, 0);
   }
 
   /** Reads in requests of its own, as many as the node makes of it. */

@@ -7,7 +7,7 @@ import { deadlineIn, withDeadline } from "../lib/deadline.ts";
 import { LIMITS } from "../limits.ts";
 import { writerAborted } from "./blob-errors.ts";
 import type { BlobWriter } from "./blob-store.ts";
-import { NodeAnswer, type NodeOutcome } from "./http-answer.ts";
+import { NodeAnswer, type FrameSink, type NodeOutcome } from "./http-answer.ts";
 import { nodeUnreachable, outcomeUnknown } from "./http-blob-errors.ts";
 import { reasonOf, type Lane, type NodeLink } from "./http-node-link.ts";
 import { refusalOf } from "./http-session.ts";
@@ -23,6 +23,8 @@ import { encodeCellMeta, writeTarget } from "./wire-messages.ts";
  */
 const ALIVE_MS = 10_000;
 const ATTEMPTS_MAX = 3;
+/** How long an abort waits to hear that the node has cleared away. */
+const ABORT_WAIT_MS_MAX = 2_000;
 const NOTHING = Buffer.alloc(0);
 const LINE_END = Buffer.from("\r\n");
 const BODY_END = Buffer.from("0\r\n\r\n");
@@ -91,10 +93,8 @@ class HttpBlobWriter implements BlobWriter {
   async begin(): Promise<NodeOutcome | { readonly kind: "stale" } | null> {
     const { connection, seal, host } = this.#lane;
     const isReused = connection.answers > 0;
-    const answer = new NodeAnswer(seal.reader, {
-      place: (_kind, _meta, bytes) => Buffer.allocUnsafe(bytes),
-      take: () => {},
-    });
+    const sink: FrameSink = { place: (_kind, _meta, bytes) => Buffer.allocUnsafe(bytes), take: () => {} };
+    const answer = new NodeAnswer(seal.reader, sink, (state) => this.#link.noteAnswer(state));
     connection.begin({
       onContinue: () => this.#begun.resolve(),
       onHead: (status) => answer.begin(status),
@@ -152,12 +152,14 @@ class HttpBlobWriter implements BlobWriter {
 
   async abort(): Promise<void> {
     if (this.#state === "sealed" || this.#state === "aborted") return;
-    const canTell = this.#state === "open" && this.#failure === null && !this.#hasAnswer;
+    // Behind bytes that the node does not take, no word would reach it in good time, and their memory is wanted back.
+    const canTell =
+      this.#state === "open" && this.#failure === null && !this.#hasAnswer && !this.#lane.connection.writing;
     this.#state = "aborted";
     try {
       if (canTell) {
         this.#write("abort", NOTHING, NOTHING, BODY_END).catch(() => {});
-        await this.#within(this.#answered.promise);
+        await this.#within(this.#answered.promise, ABORT_WAIT_MS_MAX);
       }
     } catch {
       // Breaking the connection tells the node as well: without a seal nothing of the blob stays.
@@ -202,7 +204,6 @@ class HttpBlobWriter implements BlobWriter {
   /** @throws {StoreError} what the node answered */
   #settle(outcome: NodeOutcome): void {
     if (outcome.kind === "refused") throw refusalOf(this.#link.node, outcome.status, outcome.text);
-    this.#link.noteAnswer(outcome.state);
     if (outcome.error !== null) throw outcome.error;
   }
 
@@ -248,9 +249,9 @@ class HttpBlobWriter implements BlobWriter {
     this.#closed.resolve();
   }
 
-  #within<T>(work: Promise<T>): Promise<T> {
+  #within<T>(work: Promise<T>, waitMsMax = this.#waitMs): Promise<T> {
     const { clock } = this.#link;
-    return withDeadline(clock, deadlineIn(clock, this.#waitMs), work, () => new WaitExpired());
+    return withDeadline(clock, deadlineIn(clock, Math.min(this.#waitMs, waitMsMax)), work, () => new WaitExpired());
   }
 }
 

@@ -125,7 +125,6 @@ export class NodeLink {
     } finally {
       guard.end();
     }
-    this.noteAnswer(outcome.state);
     observe(outcome.error === null ? "ok" : "error");
     if (outcome.error !== null) throw outcome.error;
   }
@@ -197,7 +196,7 @@ export class NodeLink {
   #exchange(call: NodeCall, guard: CallGuard, session: ClientSession, connection: HttpConnection): Promise<Attempt> {
     return new Promise((resolve, reject) => {
       const seal = session.begin();
-      const answer = new NodeAnswer(seal.reader, call);
+      const answer = new NodeAnswer(seal.reader, call, (state) => this.noteAnswer(state));
       const isReused = connection.answers > 0;
       // Whatever is wrong with an answer, to the caller it is one that did not come.
       const fail = (cause: unknown) => reject(new Error(reasonOf(cause), { cause }));

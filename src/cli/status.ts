@@ -1,26 +1,27 @@
 import { formatBytes } from "../lib/bytes.ts";
+import { drawCluster, fieldsOf, type Fields } from "./cluster-map.ts";
 import { withClient, type ClientOptions } from "./command.ts";
 import { EXIT, type ExitCode } from "./exit.ts";
 import { displayText, formatTable, writeLine, type CliIo } from "./io.ts";
 import { outline } from "./stat.ts";
 
-type Fields = Readonly<Record<string, unknown>>;
-
-/** `kintsugi status`: health in one line, then the nodes. Exit code 6 where the store says that it is not well. */
+/** `kintsugi status`: a cluster is drawn; of a single store health in one line, then the nodes. Exit code 6 where the store says that it is not well. */
 export async function runStatus(io: CliIo, options: ClientOptions): Promise<ExitCode> {
   const told = await withClient(io, options, (client) => client.status());
   const health = fieldsOf(told.health);
   const stats = fieldsOf(told.stats);
-  if (options.json) {
-    await writeLine(io.stdout, JSON.stringify({ health, stats }));
-  } else {
-    const { nodes: nodesHealth, ...rest } = health;
-    const nodes = nodesOf(stats["nodes"]) ?? nodesOf(nodesHealth);
-    const { nodes: _, health: __, ...figures } = stats;
-    for (const line of [...outline(rest), ...outline(figures)]) await writeLine(io.stdout, line);
-    for (const line of nodes === null ? [] : ["", ...nodesTable(nodes)]) await writeLine(io.stdout, line);
-  }
+  const lines = options.json
+    ? [JSON.stringify({ health, stats })]
+    : (drawCluster(health, stats) ?? outlineStore(health, stats));
+  for (const line of lines) await writeLine(io.stdout, line);
   return health["status"] === "ok" ? EXIT.ok : EXIT.unavailable;
+}
+
+function outlineStore(health: Fields, stats: Fields): string[] {
+  const { nodes: nodesHealth, ...rest } = health;
+  const nodes = nodesOf(stats["nodes"]) ?? nodesOf(nodesHealth);
+  const { nodes: _, health: __, ...figures } = stats;
+  return [...outline(rest), ...outline(figures), ...(nodes === null ? [] : ["", ...nodesTable(nodes)])];
 }
 
 function nodesTable(nodes: readonly Fields[]): string[] {
@@ -56,8 +57,4 @@ function flatten(fields: Fields): Fields {
     Object.assign(columns, isGroup ? value : { [name]: value });
   }
   return columns;
-}
-
-function fieldsOf(value: unknown): Fields {
-  return typeof value === "object" && value !== null ? (value as Fields) : {};
 }

@@ -24,7 +24,7 @@ export type Call = {
 };
 
 const BACKOFF_MS_MIN = 50;
-const BACKOFF_MS_MAX = 2_000;
+const BACKOFF_MS_MAX = 1_000;
 /** One of several gateways may have died with the request: the next attempt goes to another. */
 const ATTEMPTS_PER_TIMEOUT = 3;
 

@@ -11,7 +11,7 @@ import type { Ear, GatewayLink } from "./gateway-link.ts";
 import { errorOfAnswer, KintsugiError } from "./kintsugi-error.ts";
 
 /** After this long without a chunk the gateway is asked whether it still is at it. */
-const ASK_AFTER_MS = 3_000;
+const ASK_AFTER_MS = 1_000;
 const ASK_TIMEOUT_MS = 2_000;
 const EMPTY = new Uint8Array(0);
 

@@ -4,17 +4,18 @@
  */
 import { createHash } from "node:crypto";
 import type { Receipt } from "../domain/receipt.ts";
+import { assert } from "../lib/assert.ts";
 import { HEADER } from "../nats/object-protocol.ts";
 import { decodeFrame, encodeFrame, FRAME_HEADER_BYTES, writeFrameHeader, type Frame } from "../nats/transfer-frame.ts";
 import { callGateway, isNoResponders, type CallHeaders } from "./call.ts";
 import type { Ear, GatewayLink } from "./gateway-link.ts";
 import { errorOfAnswer, KintsugiError } from "./kintsugi-error.ts";
 
-/** After this long without a word from the gateway it is asked where it stands; which also tells it that we live. */
-const ASK_AFTER_MS = 5_000;
+/** After this long with nothing to do the gateway is asked where it stands; which also tells it that we live. */
+const ASK_AFTER_MS = 1_000;
 const ASK_TIMEOUT_MS = 2_000;
 /** How long nobody may listen to the transfer: a gateway that reconnects takes a moment. */
-const ABSENT_MS_MAX = 5_000;
+const ABSENT_MS_MAX = 3_000;
 const ASK_AGAIN_MS = 250;
 
 /**
@@ -45,7 +46,9 @@ class Upload {
   readonly #digest = createHash("sha256");
   #transfer: string | null = null;
   #chunkBytes = 0;
-  /** Sent, and not known to have arrived. */
+  /** Chunks before this one have arrived. */
+  #acknowledged = 0;
+  /** The others that were made. */
   readonly #kept = new Map<number, Uint8Array>();
   /** Chunks made of the source so far. */
   #made = 0;
@@ -119,7 +122,9 @@ class Upload {
     const transfer = this.#transfer as string;
     if (this.#cursor < this.#made) {
       if (this.#cursor === this.#limit) return false;
-      this.#link.publish(transfer, this.#kept.get(this.#cursor) as Uint8Array);
+      const frame = this.#kept.get(this.#cursor);
+      assert(frame !== undefined, "a chunk that has not arrived is kept");
+      this.#link.publish(transfer, frame);
       this.#cursor += 1;
       return true;
     }
@@ -196,10 +201,7 @@ class Upload {
       case "credit":
       case "resend":
         this.#limit = Math.max(this.#limit, frame.position);
-        for (const index of this.#kept.keys()) {
-          if (index >= frame.index) break;
-          this.#kept.delete(index);
-        }
+        this.#acknowledge(Math.min(frame.index, this.#made));
         if (frame.kind === "resend") this.#goBack(frame.index);
         break;
       case "done":
@@ -221,7 +223,14 @@ class Upload {
     return new KintsugiError(failure.code, failure.message, { retriable: true, outcomeUnknown: true });
   }
 
-  #goBack(index: number): void {
+  #acknowledge(count: number): void {
+    for (; this.#acknowledged < count; this.#acknowledged += 1) this.#kept.delete(this.#acknowledged);
+    this.#cursor = Math.max(this.#cursor, this.#acknowledged);
+  }
+
+  /** A complaint may be older than the chunk's arrival. */
+  #goBack(wanted: number): void {
+    const index = Math.max(wanted, this.#acknowledged);
     if (index > this.#cursor || (index === this.#cursor && !this.#endSent)) return;
     this.#cursor = index;
     this.#endSent = false;

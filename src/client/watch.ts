@@ -27,6 +27,11 @@ export type WatchOptions = BucketOptions & {
 export type WatchEvent = ChangeEvent & { readonly sequence: number };
 
 const BUCKET_DEFAULT = "default";
+/** A consumer that says nothing for twice this long is gone. */
+const HEARTBEAT_MS = 2_500;
+const PULL_MS = 15_000;
+/** Before it is asked whether the stream is there at all. */
+const FAILURES_IN_A_ROW_MAX = 3;
 /** Keys whose last revision is remembered, so that a repeated event is not given twice. */
 const KEYS_REMEMBERED_MAX = 8_192;
 
@@ -51,7 +56,7 @@ export async function* watchEvents(link: GatewayLink, options: WatchOptions): As
       if (hasEnded(link, options)) return;
       failures += 1;
       const waitMs = backoffMs(link, Math.min(failures, 6), null);
-      if (failures > 1 && !(await streamExists(link, stream, cause))) throw noEvents(cause);
+      if (failures > FAILURES_IN_A_ROW_MAX && !(await streamExists(link, stream, cause))) throw noEvents(cause);
       await link.clock.sleep(waitMs, options.signal);
     }
   }
@@ -73,14 +78,16 @@ async function* eventsFrom(
       ? { deliver_policy: DeliverPolicy.StartSequence, opt_start_seq: Math.max(1, start.sequence) }
       : { deliver_policy: DeliverPolicy.StartTime, opt_start_time: new Date(start.timeMs).toISOString() };
   const consumer = await jetstream(link.connection).consumers.get(stream, { filter_subjects: subjects, ...from });
-  const messages: ConsumerMessages = await consumer.consume();
+  const messages: ConsumerMessages = await consumer.consume({ idle_heartbeat: HEARTBEAT_MS, expires: PULL_MS });
   const stop = () => messages.stop();
+  // The library itself would only notice by heartbeats that stay away.
+  const endReconnects = link.onReconnect(stop);
   signal?.addEventListener("abort", stop, { once: true });
-  void link.connection.closed().then(stop);
   if (signal?.aborted === true) stop();
   try {
     yield* messages;
   } finally {
+    endReconnects();
     signal?.removeEventListener("abort", stop);
     await messages.close().catch(() => {});
   }

@@ -10,9 +10,13 @@ export type LeaseGrant = {
 };
 
 export type Lease = {
-  /** Takes the lease of `name` for `holder`, or null when another holds it. */
+  /**
+   * Takes the lease of `name` for `holder`, or null when another holds it. One that its holder does not renew can be
+   * taken some time after it was first asked for, so whoever waits for it asks again about every second.
+   * @throws {StoreError} `nats_unavailable` (retriable) where leases are kept by servers that do not answer
+   */
   tryAcquire(name: string, holder: string): Promise<LeaseGrant | null>;
-  /** Who holds it, as far as known. */
+  /** Who holds it, as far as known. @throws {StoreError} `nats_unavailable` (retriable) */
   holderOf(name: string): Promise<string | null>;
   close(): Promise<void>;
 };

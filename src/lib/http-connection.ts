@@ -73,6 +73,11 @@ export class HttpConnection {
     return this.#gone === null && this.#listener === null && this.#keepAlive && this.#writing.size === 0;
   }
 
+  /** True while the system has not taken all that was written. */
+  get writing(): boolean {
+    return this.#writing.size > 0;
+  }
+
   /** Begins a request, whose bytes `write` sends. The connection must be reusable. */
   begin(listener: AnswerListener): void {
     this.answering = false;

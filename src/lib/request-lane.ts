@@ -24,6 +24,8 @@ export class RequestLane<Item> {
   readonly #settings: LaneSettings;
   readonly #send: (items: Item[]) => Promise<void>;
   #waiting: LaneEntry<Item>[] = [];
+  /** How many of those that wait have been withdrawn. */
+  #withdrawn = 0;
   #requests = 0;
   #slow = 0;
   #pumping = false;
@@ -34,9 +36,9 @@ export class RequestLane<Item> {
     this.#send = send;
   }
 
-  /** Entries that wait, those included that were withdrawn a moment ago. */
+  /** Entries that wait. */
   get length(): number {
-    return this.#waiting.length;
+    return this.#waiting.length - this.#withdrawn;
   }
 
   /** Queues an item; `withdraw` takes it out again as long as it waits. */
@@ -51,8 +53,12 @@ export class RequestLane<Item> {
   withdraw(entry: LaneEntry<Item>): boolean {
     if (!entry.waiting) return false;
     entry.waiting = false;
-    // Nobody may be there to take it out: while nothing is answered nothing is sent.
-    this.#waiting = this.#waiting.filter((other) => other !== entry);
+    this.#withdrawn += 1;
+    // Nothing may be sent for a while: what is withdrawn must not pile up, nor each be searched for.
+    if (this.#withdrawn * 2 > this.#waiting.length) {
+      this.#waiting = this.#waiting.filter((other) => other.waiting);
+      this.#withdrawn = 0;
+    }
     return true;
   }
 
@@ -62,7 +68,7 @@ export class RequestLane<Item> {
     // One turn of the microtask queue lets everything that became ready together share a request.
     await Promise.resolve();
     this.#pumping = false;
-    while (this.#waiting.length > 0 && this.#hasRoom()) void this.#sendNext();
+    while (this.length > 0 && this.#hasRoom()) void this.#sendNext();
   }
 
   #hasRoom(): boolean {
@@ -89,13 +95,19 @@ export class RequestLane<Item> {
   #takeBatch(): Item[] {
     const items: Item[] = [];
     let bytes = 0;
+    let taken = 0;
     for (const entry of this.#waiting) {
       if (items.length === this.#settings.itemsMax || bytes >= this.#settings.bytesTarget) break;
+      taken += 1;
+      if (!entry.waiting) {
+        this.#withdrawn -= 1;
+        continue;
+      }
       entry.waiting = false;
       items.push(entry.item);
       bytes += entry.bytes;
     }
-    this.#waiting.splice(0, items.length);
+    this.#waiting.splice(0, taken);
     return items;
   }
 }

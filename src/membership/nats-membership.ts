@@ -2,12 +2,10 @@
  * Who is there, over NATS. A durable register says which processes exist; heartbeats, stored nowhere, say how they are.
  * A process holds its name as long as the register names its instance: whoever finds another one there has lost it.
  */
-import type { Msg, Subscription } from "@nats-io/transport-node";
-import { isStoreError, StoreError } from "../domain/errors.ts";
+import { StoreError } from "../domain/errors.ts";
 import type { NodeName } from "../domain/ids.ts";
 import { parseNodeName } from "../domain/ids.ts";
 import type { NodeInfo, NodeState, ProcessInfo, ProcessRole } from "../domain/node-info.ts";
-import { PROCESS_ROLES } from "../domain/node-info.ts";
 import { AssertionError } from "../lib/assert.ts";
 import type { Timer } from "../lib/clock.ts";
 import { deadlineIn, withDeadline } from "../lib/deadline.ts";
@@ -15,10 +13,10 @@ import { untilAnswered } from "../nats/nats-kv.ts";
 import type { NatsLink } from "../nats/nats-link.ts";
 import { AttendedClock } from "./attended-clock.ts";
 import type { Heartbeat } from "./member-messages.ts";
-import { heartbeatCodec, newsCodec } from "./member-messages.ts";
 import type { MemberKey } from "./member-view.ts";
 import { MemberView } from "./member-view.ts";
 import type { Membership } from "./membership.ts";
+import { NatsMemberChannel } from "./nats-member-channel.ts";
 import { claimName, NameListener, nameTaken } from "./nats-member-claim.ts";
 import type { RegisterEntry } from "./nats-member-register.ts";
 import { NatsMemberRegister } from "./nats-member-register.ts";
@@ -67,7 +65,6 @@ const ANSWER_MS_MAX = 20;
 const REFRESH_SOON_MS = 100;
 const WRITE_MS = 10_000;
 const GOODBYE_MS = 2_000;
-const UNREADABLE_TOLD_MAX = 256;
 
 /**
  * Takes the process's name and waits until everyone known was heard, at most one and a half heartbeats. Gone silent
@@ -102,8 +99,7 @@ class RunningMembership implements NatsMembership {
   readonly #instance: string;
   readonly #startedAtMs: number;
   readonly #timers = new Map<string, Timer>();
-  readonly #subscriptions: Subscription[] = [];
-  readonly #unreadable = new Set<string>();
+  readonly #channel: NatsMemberChannel;
   readonly #lose: (cause: StoreError) => void;
   #register: NatsMemberRegister | null = null;
   /** Revision at which this instance took its name; 0 while it has not, or has no more. */
@@ -118,6 +114,7 @@ class RunningMembership implements NatsMembership {
     this.#timing = timing;
     // What it sends itself arrives once per heartbeat, so after two without anything it hears nothing at all.
     this.#attended = new AttendedClock(link.clock, 2 * timing.heartbeatMs);
+    this.#channel = new NatsMemberChannel(link, this.#attended);
     this.#view = new MemberView(this.#attended, timing);
     this.#listener = new NameListener(this.#attended);
     this.#instance = Buffer.from(link.random.bytes(12)).toString("hex");
@@ -130,17 +127,21 @@ class RunningMembership implements NatsMembership {
     const { heartbeatMs, joinMs } = this.#timing;
     const register = await NatsMemberRegister.open(this.#link);
     this.#register = register;
-    this.#subscribe();
+    this.#channel.listen({
+      onHeartbeat: (key, heartbeat) => this.#hear(key, heartbeat),
+      onNews: (key, revision, record) => this.#learn({ key, revision, record }),
+      onQuestion: () => this.#after("answer", this.#link.random.next() * ANSWER_MS_MAX, () => this.#beat()),
+    });
     const soon = deadlineIn(clock, joinMs);
     // Known first, so that the heartbeats that answer the question mean something.
     const entries = await untilAnswered(this.#link, soon, "list the processes", () => register.list());
     for (const { key, revision, record } of entries) this.#view.learn(key, revision, record);
     const complete = this.#untilComplete(heartbeatMs * 1.5);
-    this.#ask();
+    this.#channel.ask();
     const { identity, address, region, zone, weight, version } = this.#self;
     const own = { identity, instance: this.#instance, address, region, zone, weight, version };
     const claimed = await claimName(
-      { clock, attended: this.#attended, register, listener: this.#listener, ask: () => this.#ask() },
+      { clock, attended: this.#attended, register, listener: this.#listener, ask: () => this.#channel.ask() },
       this.#key,
       { ...own, startedAtMs: clock.wallMs() },
       this.#timing,
@@ -188,42 +189,8 @@ class RunningMembership implements NatsMembership {
     this.#closed = true;
     for (const timer of this.#timers.values()) timer.cancel();
     if (this.#claim !== 0) await this.#sayGoodbye();
-    for (const subscription of this.#subscriptions) subscription.unsubscribe();
+    this.#channel.close();
     this.#view.unwatchAll();
-  }
-
-  #subscribe(): void {
-    const { names } = this.#link;
-    this.#on(names.heartbeatSubjects, (message) => {
-      const key = senderOf(message.subject);
-      if (key !== null) this.#hear(key, heartbeatCodec.decode(message.data));
-    });
-    this.#on(names.memberSubjects, (message) => {
-      const key = senderOf(message.subject);
-      const { revision, member } = newsCodec.decode(message.data);
-      if (key !== null) this.#learn({ key, revision, record: member });
-    });
-    this.#on(names.whoSubject, () => {
-      if (this.#claim !== 0) this.#after("answer", this.#link.random.next() * ANSWER_MS_MAX, () => this.#beat());
-    });
-  }
-
-  /** Whatever arrives proves that others would be heard too. */
-  #on(subject: string, receive: (message: Msg) => void): void {
-    const callback = (failure: Error | null, message: Msg) => {
-      if (failure !== null) {
-        this.#link.logger.error({ subject, cause: failure.message }, "cannot hear other processes");
-        return;
-      }
-      this.#attended.arrive();
-      try {
-        receive(message);
-      } catch (cause) {
-        if (!isStoreError(cause, "format_unknown")) throw cause;
-        this.#tellUnreadable(message.subject, cause);
-      }
-    };
-    this.#subscriptions.push(this.#link.connection.subscribe(subject, { callback }));
   }
 
   #hear(key: MemberKey, heartbeat: Heartbeat): void {
@@ -286,32 +253,23 @@ class RunningMembership implements NatsMembership {
   }
 
   #sendHeartbeat({ leaving }: Pick<Heartbeat, "leaving">): void {
-    const { connection, clock, names } = this.#link;
     const { state, load } = this.#self.describe();
     const figures = Object.entries(load).filter(([, figure]) => Number.isFinite(figure));
     const heartbeat: Heartbeat = {
       instance: this.#instance,
       claim: this.#claim,
-      uptimeMs: clock.monotonicMs() - this.#startedAtMs,
+      uptimeMs: this.#link.clock.monotonicMs() - this.#startedAtMs,
       load: Object.fromEntries(figures),
       ...{ state, leaving },
     };
     this.#view.hear(this.#key, heartbeat);
-    if (connection.isClosed()) return;
-    connection.publish(names.heartbeatSubject(this.#key.role, this.#key.name), heartbeatCodec.encode(heartbeat));
+    this.#channel.sendHeartbeat(this.#key, heartbeat);
   }
 
   /** Takes an entry that was just written and spares the others a look at the register. */
   #tell(entry: RegisterEntry): void {
     this.#learn(entry);
-    const { connection, names } = this.#link;
-    if (connection.isClosed()) return;
-    const { key, revision, record } = entry;
-    connection.publish(names.memberSubject(key.role, key.name), newsCodec.encode({ revision, member: record }));
-  }
-
-  #ask(): void {
-    if (!this.#link.connection.isClosed()) this.#link.connection.publish(this.#link.names.whoSubject);
+    this.#channel.sendNews(entry.key, entry.revision, entry.record);
   }
 
   async #sayGoodbye(): Promise<void> {
@@ -362,17 +320,4 @@ class RunningMembership implements NatsMembership {
       this.#repeat(name, periodMs, action);
     });
   }
-
-  #tellUnreadable(subject: string, cause: StoreError): void {
-    if (this.#unreadable.has(subject) || this.#unreadable.size >= UNREADABLE_TOLD_MAX) return;
-    this.#unreadable.add(subject);
-    this.#link.logger.warn({ subject, cause: cause.message }, "a process says what this one does not understand");
-  }
-}
-
-/** Null for a role that this version does not know. */
-function senderOf(subject: string): MemberKey | null {
-  const [said = "", name = ""] = subject.split(".").slice(-2);
-  const role = PROCESS_ROLES.find((known) => known === said);
-  return role === undefined ? null : { role, name };
 }

@@ -151,17 +151,23 @@ export class IndexEnvironment {
     try {
       return work();
     } catch (cause) {
-      if (cause instanceof StoreError && cause.code !== "format_unknown") throw cause;
-      const { path, logger } = this.#options;
-      this.#failure = unavailable(
-        `${action} the index ${path} failed: restart this process, it then begins anew`,
-        cause,
-      );
-      this.#starting.cancel();
-      rmSync(markerPath(path), { force: true });
-      logger.error({ path, cause: String(cause) }, "the metadata index failed");
-      throw this.#failure;
+      // Others are about single records, which are not the index's fault.
+      if (cause instanceof StoreError && cause.code !== "storage_error") throw cause;
+      throw this.fail(action, cause);
     }
+  }
+
+  /** Gives the index up, for this process and the next. */
+  fail(action: string, cause: unknown): StoreError {
+    const { path, logger } = this.#options;
+    this.#failure ??= unavailable(
+      `${action} the index ${path} failed: restart this process, it then begins anew`,
+      cause,
+    );
+    this.#starting.cancel();
+    rmSync(markerPath(path), { force: true });
+    logger.error({ path, cause: String(cause) }, "the metadata index failed");
+    return this.#failure;
   }
 }
 

@@ -37,8 +37,12 @@ export class MetadataIndex {
   constructor(environment: IndexEnvironment, clock: Clock) {
     this.#environment = environment;
     this.#source = { clock, read: (query) => environment.read(query), visible: verifyValue };
-    this.#places = environment.read(readStreamPlaces);
-    this.#summaries = environment.read(readSummaries);
+    try {
+      this.#places = environment.read(readStreamPlaces);
+      this.#summaries = environment.read(readSummaries);
+    } catch (cause) {
+      throw environment.fail("Reading", cause);
+    }
   }
 
   /** The place reached in a stream; null when it is not known here. */

@@ -20,7 +20,7 @@ export type RecordSource = {
   readonly clock: Clock;
   /** Runs `query` at once. @throws {StoreError} `metadata_unavailable` */
   read<T>(query: (db: LmdbDatabase) => T): T;
-  /** What readers may see of a value just read; null when nothing. */
+  /** What readers may see of a value just read; null when nothing. Called by a query. */
   visible(slot: string, value: StoredValue | null): StoredValue | null;
 };
 
@@ -29,12 +29,11 @@ const CHUNK_ENTRIES = 256;
 
 /** The visible value of one key. Its memory is the receiver's. */
 export function readValue(source: RecordSource, slot: string): StoredValue | null {
-  const value = source.read((db) => {
+  return source.read((db) => {
     const shared = db.getBinaryFast(Buffer.from(slot));
     // That memory is LMDB's own, overwritten by the next read.
-    return shared === undefined ? null : Buffer.from(shared.subarray(0, shared.length));
+    return source.visible(slot, shared === undefined ? null : Buffer.from(shared.subarray(0, shared.length)));
   });
-  return source.visible(slot, value);
 }
 
 /** @throws {StoreError} `metadata_unavailable` */

@@ -28,7 +28,7 @@ export type BatchAnswer =
   | { readonly kind: "unknown"; readonly reason: string };
 
 /** How long an answer may take before the request is given up. Electing a new leader takes longer than that. */
-const ANSWER_MS_MAX = 2_500;
+const ANSWER_MS_MAX = 1_500;
 const EXPECTED_HEADER = "Nats-Expected-Last-Subject-Sequence";
 const WRONG_LAST_SEQUENCE = 10_071;
 /** The same, where the server does not tell which sequence it met. */

@@ -1,8 +1,12 @@
 import { LIMITS } from "../limits.ts";
+import type { NodeDeps } from "./node-exchange.ts";
+
+/** What handlers of whole cells need. */
+export type CellDeps = NodeDeps & { readonly cells: CellMemory };
 
 const SPARES_MAX = 16;
 
-/** Memory for cells on their way to the disk, used again: fresh memory costs as much as a copy. */
+/** Memory for cells on their way to and from the disk, used again: fresh memory costs more than to fill it. */
 export class CellMemory {
   readonly #spares: Buffer[] = [];
 

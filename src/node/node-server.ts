@@ -29,13 +29,13 @@ import { Semaphore } from "../lib/semaphore.ts";
 import type { HttpExchange } from "../runtime/http-exchange.ts";
 import { startHttpServer, type HttpServer } from "../runtime/http-server.ts";
 import { serveBatch } from "./batch-route.ts";
-import { CellMemory } from "./cell-memory.ts";
+import { CellMemory, type CellDeps } from "./cell-memory.ts";
 import { createNodeMetrics, type NodeOperation } from "./metrics.ts";
 import { asRefusal, readRequest, sendAnswer, sendFailure, toldError, type NodeRequest } from "./node-exchange.ts";
 import { NodeSessions } from "./node-sessions.ts";
 import { serveRead } from "./read-route.ts";
 import { rawRefusal, Refusal, sendRefusal } from "./refusal.ts";
-import { serveWrite, type WriteDeps } from "./write-route.ts";
+import { serveWrite } from "./write-route.ts";
 
 export type NodeServerParts = {
   readonly clock: Clock;
@@ -112,7 +112,7 @@ export async function startNodeServer(parts: NodeServerParts, settings: NodeServ
   return { port: server.port, close: () => server.close() };
 }
 
-type ServerDeps = WriteDeps & {
+type ServerDeps = CellDeps & {
   readonly registry: Registry;
   readonly sessions: NodeSessions;
   readonly version: string;

@@ -4,27 +4,45 @@ import type { ReadRequest } from "../blob/wire-messages.ts";
 import type { Cell } from "../domain/blob.ts";
 import { deadlineIn, type Deadline } from "../lib/deadline.ts";
 import { LIMITS } from "../limits.ts";
+import type { CellDeps } from "./cell-memory.ts";
 import { answerHeaders, readRequest, takeMemory, type NodeDeps, type NodeRequest } from "./node-exchange.ts";
 
 /** Cells that the store copies out at a time. */
 const CELLS_PER_STEP = 4;
 
 /** Cells of one blob, a frame each, up to a bounded answer; the client asks for the rest. */
-export async function serveRead(deps: NodeDeps, request: NodeRequest): Promise<void> {
+export async function serveRead(deps: CellDeps, request: NodeRequest): Promise<void> {
   const wanted = decodeReadRequest(await readRequest(request, WIRE_LIMITS.requestBytesMax));
   const deadline = deadlineIn(deps.clock, wanted.waitMs);
   const cellsMost = Math.min(wanted.count, CELLS_PER_STEP);
   const bytesMost = Math.max(1, cellsMost) * LIMITS.cellBytesMax + (wanted.count > cellsMost ? TARGET : 0);
   const permit = await takeMemory(deps, bytesMost, wanted.waitMs);
   try {
-    const { cells, hasMore } = await readWindow(deps, wanted, deadline);
-    await sendCells(deps, request, cells, hasMore);
+    if (wanted.count === 1) await serveCell(deps, request, wanted, deadline);
+    else {
+      const { cells, hasMore } = await readWindow(deps, wanted, deadline);
+      await sendCells(deps, request, cells, hasMore);
+    }
   } finally {
     permit.release();
   }
 }
 
 const TARGET = WIRE_LIMITS.readAnswerBytesTarget;
+
+/** The usual read of a large blob: one cell, through memory that is used again. */
+async function serveCell(
+  deps: CellDeps,
+  request: NodeRequest,
+  { id, first }: ReadRequest,
+  deadline: Deadline,
+): Promise<void> {
+  const memory = deps.cells.take(LIMITS.cellBytesMax);
+  const cells = await deps.store.readCells(id, first, 1, deadline, memory);
+  await sendCells(deps, request, cells, false);
+  // Not where sending failed: the system may have some of it still to let go of.
+  deps.cells.give(memory);
+}
 
 async function readWindow(
   { store }: NodeDeps,

@@ -5,10 +5,8 @@ import { WIRE_LIMITS } from "../blob/wire-limits.ts";
 import { decodeCellMeta, parseWriteTarget } from "../blob/wire-messages.ts";
 import type { Permit } from "../lib/semaphore.ts";
 import { LIMITS } from "../limits.ts";
-import type { CellMemory } from "./cell-memory.ts";
-import { asRefusal, sendAnswer, takeMemory, type NodeDeps, type NodeRequest } from "./node-exchange.ts";
-
-export type WriteDeps = NodeDeps & { readonly cells: CellMemory };
+import type { CellDeps } from "./cell-memory.ts";
+import { asRefusal, sendAnswer, takeMemory, type NodeRequest } from "./node-exchange.ts";
 
 /** Cells of one writer between the socket and the disk. While they are committed the next ones arrive. */
 const CELLS_IN_FLIGHT_MAX = 4;
@@ -19,7 +17,7 @@ const EMPTY = Buffer.alloc(0);
  * exists once its seal is durable; whatever else ends the request, a broken connection, a silent client, a wrong tag,
  * takes everything back.
  */
-export async function serveWrite(deps: WriteDeps, request: NodeRequest): Promise<void> {
+export async function serveWrite(deps: CellDeps, request: NodeRequest): Promise<void> {
   const { id, waitMs } = parseWriteTarget(request.query);
   const writer = await deps.store.openWriter(id, waitMs);
   deps.metrics.writerOpened();
@@ -49,7 +47,7 @@ async function receive({ exchange, reader }: NodeRequest, reception: BlobRecepti
 
 /** What has come of one blob. */
 class BlobReception {
-  readonly #deps: WriteDeps;
+  readonly #deps: CellDeps;
   readonly #writer: BlobWriter;
   readonly #waitMs: number;
   readonly #storing = new Set<Promise<void>>();
@@ -60,7 +58,7 @@ class BlobReception {
   /** How the client ended it; null while it goes on. */
   #end: { readonly descriptor: Buffer | null } | null = null;
 
-  constructor(deps: WriteDeps, writer: BlobWriter, waitMs: number) {
+  constructor(deps: CellDeps, writer: BlobWriter, waitMs: number) {
     this.#deps = deps;
     this.#writer = writer;
     this.#waitMs = waitMs;

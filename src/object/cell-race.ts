@@ -124,6 +124,7 @@ export class CellRace {
     const ask = new Ask(shard, set.nodes[shard] as NodeName, room, this.#deps.clock.monotonicMs());
     this.#tried.add(shard);
     this.#pending.set(shard, ask);
+    this.#deps.latency.noteAsked(ask.node);
     const delayMs = this.#deps.latency.hedgeDelayMs(ask.node, cellBytes);
     ask.alarm = this.#deps.alarms.set(delayMs, () => {
       ask.isLate = true;

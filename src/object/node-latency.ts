@@ -54,17 +54,21 @@ export class NodeLatency {
   }
 
   /**
-   * `avoided` while a node that failed to answer several times running is better asked last. Once its time is up, one
-   * caller is told `on_trial` and finds out for all.
+   * `avoided` while a node that failed to answer several times running is better asked last. Once its time is up it is
+   * `on_trial` until somebody asks it, who finds out for all.
    */
   standingOf(node: NodeName): "usual" | "avoided" | "on_trial" {
     const pause = this.#nodes.get(node)?.pause ?? null;
     if (pause === null) return "usual";
-    const nowMs = this.#clock.monotonicMs();
-    if (nowMs < pause.endsAtMs) return "avoided";
-    pause.endsAtMs = nowMs + pause.ms;
+    return this.#clock.monotonicMs() < pause.endsAtMs ? "avoided" : "on_trial";
+  }
+
+  /** A node is being asked: if it is on trial, nobody else needs to try before this is answered or given up. */
+  noteAsked(node: NodeName): void {
+    const pause = this.#nodes.get(node)?.pause ?? null;
+    if (pause === null || this.#clock.monotonicMs() < pause.endsAtMs) return;
+    pause.endsAtMs = this.#clock.monotonicMs() + pause.ms;
     pause.onTrial = true;
-    return "on_trial";
   }
 
   #learntOf(node: NodeName): Learnt {

@@ -49,6 +49,16 @@ export function describeLease(name: string, open: () => Promise<LeaseHarness>, {
       expect(await harness.lease.holderOf("healer")).toBe(`holder-${granted.indexOf(true)}`);
     });
 
+    test("tryAcquire() grants one of many that ask while others are being answered", async () => {
+      await using harness = await open();
+      const asked: Promise<LeaseGrant | null>[] = [];
+      for (let n = 0; n < 100; n += 1) {
+        asked.push(harness.lease.tryAcquire("healer", "a"));
+        await new Promise((resolve) => setImmediate(resolve));
+      }
+      expect((await Promise.all(asked)).filter((grant) => grant !== null)).toHaveLength(1);
+    });
+
     test("tryAcquire() gives rising tokens", async () => {
       await using harness = await open();
       let last = 0;

@@ -33,6 +33,8 @@ export type OpenOptions = {
   readonly urls?: readonly string[];
   readonly indexDir?: string;
   readonly logger?: Logger;
+  /** Puts something between the store and its connection. */
+  readonly through?: (link: NatsLink) => NatsLink;
   readonly onFailed?: NonNullable<NatsMetadataOptions["onFailed"]>;
 };
 
@@ -48,9 +50,9 @@ export async function makeNatsMetadata(nats: NatsCluster, streamCount = 2): Prom
     const link = await linkTo(nats, clusterName, name, options);
     if (processes.length === 0) await ensureMetadataStreams(link, streamCount);
     const indexDir = options.indexDir ?? join(parent, name);
-    const { onFailed } = options;
+    const { onFailed, through = (direct) => direct } = options;
     const openStore = () =>
-      openNatsMetadataStore(link, {
+      openNatsMetadataStore(through(link), {
         streamCount,
         indexDir,
         registry: null,
@@ -98,7 +100,7 @@ async function linkTo(nats: NatsCluster, clusterName: string, processName: strin
       clusterName,
       processName,
       streamReplicas: nats.replicas,
-      connectMs: 10_000,
+      connectMs: 2_000,
     },
     { clock: systemClock, random: systemRandom, logger: options.logger ?? silentLogger },
   );

@@ -85,7 +85,7 @@ async function startServers(
   );
   const end = async () => {
     await Promise.all(servers.map((server) => server.kill9()));
-    guard.close();
+    await guard.close();
   };
   try {
     for (const [index, { name, storeDir }] of servers.entries()) {

@@ -55,6 +55,8 @@ export class RecoveryWorld {
   /** By `<blob>@<node>`: which record names it, when it was last named, and what happened to it last. */
   readonly #named = new Map<string, string>();
   readonly #unnamedAtMs = new Map<string, number>();
+  readonly #deleted = new Set<string>();
+  /** Sealed when nobody had a reason to look for it any more: the orphans that only a collector finds. */
   readonly #sealedUnwatched = new Set<string>();
 
   constructor() {
@@ -212,12 +214,15 @@ export class RecoveryWorld {
     const decided =
       this.history.some(({ version }) => version === txid) ||
       [...this.#current.values()].some(({ fencedTxids }) => fencedTxids.includes(txid));
-    if (decided || !(await this.openIntents()).includes(txid)) this.#sealedUnwatched.add(`${id}@${node}`);
+    const name = `${id}@${node}`;
+    const unwatched = decided || this.#deleted.has(name) || !(await this.openIntents()).includes(txid);
+    if (unwatched) this.#sealedUnwatched.add(name);
   }
 
   #deleting(id: BlobId, node: NodeName): void {
     const name = `${id}@${node}`;
     this.#sealedUnwatched.delete(name);
+    this.#deleted.add(name);
     const unnamedMs = this.clock.monotonicMs() - (this.#unnamedAtMs.get(name) ?? Number.NEGATIVE_INFINITY);
     if (this.#named.has(name)) this.broken.push(`${name} was deleted while its record names it`);
     if (unnamedMs < READER_MS) this.broken.push(`${name} was deleted ${unnamedMs} ms after its record was replaced`);

@@ -51,6 +51,11 @@ function statesUntil(membership: NatsMembership, name: string, wanted: NodeState
   });
 }
 
+/** Resolves when the only node is live in the eyes of the observer. */
+async function untilLive(membership: NatsMembership): Promise<void> {
+  await expect.poll(() => membership.snapshot()[0]?.state, SOON).toBe("live");
+}
+
 describe("joinNatsMembership() in processes of their own", () => {
   test("kill -9: the node is suspect, then down; restarted on its directory it has its name and lives at once", async () => {
     await using observer = await openObserver("kill");
@@ -58,6 +63,7 @@ describe("joinNatsMembership() in processes of their own", () => {
     await using first = startMember(n1);
     await first.linesReach(1);
     expect(first.lines[0]).toBe("joined");
+    await untilLive(observer.membership);
     const dying = statesUntil(observer.membership, "n1", "down");
     await first.kill();
     expect(await dying).toEqual(["suspect", "down"]);
@@ -72,6 +78,7 @@ describe("joinNatsMembership() in processes of their own", () => {
     await using observer = await openObserver("stop");
     await using node = startMember({ clusterName: "stop", role: "node", name: "n1", identity: "d1" });
     await node.linesReach(1);
+    await untilLive(observer.membership);
     const sleeping = statesUntil(observer.membership, "n1", "down");
     node.signal("SIGSTOP");
     expect(await sleeping).toEqual(["suspect", "down"]);
@@ -90,7 +97,7 @@ describe("joinNatsMembership() in processes of their own", () => {
     await using heir = startMember({ ...n1, identity: "d2" });
     await heir.linesReach(1);
     expect(heir.lines[0]).toBe("joined");
-    await expect.poll(() => observer.membership.snapshot()[0]?.state, SOON).toBe("live");
+    await untilLive(observer.membership);
     const disturbed: unknown[] = [];
     observer.membership.watch((nodes) => disturbed.push(nodes));
     sleeper.signal("SIGCONT");

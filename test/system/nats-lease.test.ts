@@ -7,6 +7,8 @@ import type { Clock } from "../../src/lib/clock.ts";
 import { systemClock } from "../../src/lib/clock.ts";
 import type { NatsLink } from "../../src/nats/nats-link.ts";
 import { startChild } from "../support/child-process.ts";
+import type { Interceptor } from "../support/intercepted-link.ts";
+import { interceptRequests } from "../support/intercepted-link.ts";
 import type { NatsCluster } from "../support/nats.ts";
 import { startNats } from "../support/nats.ts";
 import { openTestLink } from "../support/test-link.ts";
@@ -16,13 +18,18 @@ const POLL_MS = 30;
 
 type OpenLease = AsyncDisposable & { readonly lease: Lease; readonly link: NatsLink };
 
+type LeaseTestOptions = { readonly ttlMs?: number; readonly clock?: Clock; readonly intercept?: Interceptor };
+
+/** Subjects of writes to a bucket. */
+const WRITES = "$KV.";
+
 async function openLease(
   nats: NatsCluster,
   clusterName: string,
-  { ttlMs = TTL_MS, clock = systemClock }: { ttlMs?: number; clock?: Clock } = {},
+  { ttlMs = TTL_MS, clock = systemClock, intercept = (_, send) => send() }: LeaseTestOptions = {},
 ): Promise<OpenLease> {
   const link = await openTestLink(nats, { clusterName, clock });
-  const lease = await openNatsLease(link, { ttlMs });
+  const lease = await openNatsLease(interceptRequests(link, intercept), { ttlMs });
   return {
     lease,
     link,
@@ -129,18 +136,86 @@ describe("NATS lease on one server", () => {
   });
 
   test("a process whose release did not arrive may take the lease again at once, others have to wait", async () => {
-    const ttlMs = 3_000;
-    await using open = await openLease(nats, "unreleased", { ttlMs });
+    await using open = await openLease(nats, "unreleased", { ttlMs: 9_000 });
     const first = await open.lease.tryAcquire("healer", "a");
     await nats.servers[0]?.kill9();
     await first?.release();
     expect(first?.isHeld()).toBe(false);
     await nats.servers[0]?.restart();
-    await using other = await openLease(nats, "unreleased", { ttlMs: 60_000 });
+    await using other = await openLease(nats, "unreleased");
     expect(await other.lease.tryAcquire("healer", "b")).toBeNull();
-    const again = await acquireInTime(open.lease, "a");
-    expect(again.token).toBeGreaterThan(first?.token ?? Infinity);
+    await expect.poll(() => open.lease.holderOf("healer").catch(() => "unreachable"), { timeout: 5_000 }).toBeNull();
+    const again = await open.lease.tryAcquire("healer", "a");
+    expect(again?.token).toBeGreaterThan(first?.token ?? Infinity);
+    expect(first?.isHeld()).toBe(false);
     expect(await other.lease.tryAcquire("healer", "b")).toBeNull();
+  });
+
+  test("a grant stands from the moment when it was asked for, not from that of the answer", async () => {
+    let passedMs = 0;
+    const clock = { ...systemClock, monotonicMs: () => systemClock.monotonicMs() + passedMs };
+    await using open = await openLease(nats, "sent", {
+      ...{ ttlMs: 30_000, clock },
+      async intercept(subject, send) {
+        const answer = await send();
+        if (subject.startsWith(WRITES)) passedMs += 25_000;
+        return answer;
+      },
+    });
+    const grant = await open.lease.tryAcquire("healer", "a");
+    expect(passedMs).toBe(25_000);
+    expect(grant?.isHeld()).toBe(false);
+  });
+
+  test("tryAcquire() answers null while an earlier call of the same process is being answered", async () => {
+    const sent = Promise.withResolvers<void>();
+    const gate = Promise.withResolvers<void>();
+    await using open = await openLease(nats, "asked", {
+      async intercept(subject, send) {
+        const answer = await send();
+        if (!subject.startsWith(WRITES)) return answer;
+        sent.resolve();
+        await gate.promise;
+        return answer;
+      },
+    });
+    const first = open.lease.tryAcquire("healer", "a");
+    await sent.promise;
+    const second = open.lease.tryAcquire("healer", "a");
+    await open.lease.holderOf("healer");
+    gate.resolve();
+    expect([(await first) === null, (await second) === null]).toEqual([false, true]);
+  });
+
+  test("a renewal whose answer was lost does not end the lease", async () => {
+    let writes = 0;
+    await using open = await openLease(nats, "unanswered", {
+      async intercept(subject, send) {
+        const answer = await send();
+        if (subject.startsWith(WRITES) && (writes += 1) % 3 === 2) throw new Error("the answer was lost");
+        return answer;
+      },
+    });
+    await using other = await openLease(nats, "unanswered");
+    const grant = await open.lease.tryAcquire("healer", "a");
+    await expect.poll(() => writes, { timeout: 20_000 }).toBeGreaterThan(12);
+    expect(grant?.isHeld()).toBe(true);
+    expect(await other.lease.tryAcquire("healer", "b")).toBeNull();
+  });
+
+  test("a lease whose taking was not answered is granted to the same process when it asks again", async () => {
+    let writes = 0;
+    await using open = await openLease(nats, "unknown", {
+      ttlMs: 60_000,
+      async intercept(subject, send) {
+        const answer = await send();
+        if (subject.startsWith(WRITES) && (writes += 1) === 1) throw new Error("the answer was lost");
+        return answer;
+      },
+    });
+    await expect(open.lease.tryAcquire("healer", "a")).rejects.toMatchObject({ code: "nats_unavailable" });
+    const grant = await open.lease.tryAcquire("healer", "a");
+    expect(grant?.isHeld()).toBe(true);
   });
 });
 

@@ -258,6 +258,18 @@ describe("the index", () => {
     expect(await opened.store.summarize(soon())).toMatchObject([{ objectCount: 1 }]);
   });
 
+  test("is made anew when a stream was, though the new one is already longer", async () => {
+    await using metadata = await makeNatsMetadata(nats, 2);
+    const opened = await metadata.open();
+    for (const key of ["a", "b", "c", "d"]) await commitOk(opened.store, sampleRecord(key), REVISION_NONE);
+    await recreateStreams(opened);
+    const { connection, names } = opened.link;
+    for (const stream of [0, 1]) {
+      for (let n = 0; n < 20; n += 1) await connection.request(names.barrierSubject(stream));
+    }
+    expect(keysOf(await list(opened.store, {}))).toEqual([]);
+  });
+
   test("is refused to a second process", async () => {
     await using metadata = await makeNatsMetadata(nats, 1);
     const { indexDir } = await metadata.open();

@@ -30,7 +30,7 @@ async function started(script: string, changes: Partial<ProcessPlan> = {}, event
   const child = new ClusterProcess(planOf(temporary.path, script, changes), guard, events);
   const dispose = async () => {
     await child.kill9();
-    guard.close();
+    await guard.close();
     await temporary[Symbol.asyncDispose]();
   };
   const outcome = await child.start().then(

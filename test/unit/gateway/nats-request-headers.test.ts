@@ -139,11 +139,12 @@ test("the numbers and names of a request are checked", () => {
 });
 
 test("isReplySafe() lets a gateway publish to inboxes only", () => {
-  for (const safe of ["_INBOX.abc.1", "_INBOX_alice.x", "_R_.AbC.12", "replies.of.mine"]) {
+  for (const safe of ["_INBOX.abc.1", "_INBOX_alice.x", "_R_.AbC.12", "_GR_.x.1"]) {
     expect([safe, isReplySafe(safe)]).toEqual([safe, true]);
   }
   const unsafe = [
     "",
+    "orders.new",
     "$JS.API.STREAM.DELETE.X",
     "$SRV.PING",
     "_kintsugi.default.meta.0.record.a.b",

@@ -4,8 +4,10 @@ import {
   decodeStoredValue,
   encodeStoredValue,
   isReadable,
+  markOf,
   objectBytesOf,
   revisionOf,
+  withMark,
   withRevision,
 } from "../../../src/metadata/stored-value.ts";
 import { sampleRecord } from "../../support/sample-records.ts";
@@ -18,6 +20,13 @@ describe("stored value", () => {
     const value = encodeStoredValue(sampleRecord("a", { sizeBytes: 2 ** 33 + 5 }));
     withRevision(value, (2 ** 40 + 7) as Revision);
     expect(value.subarray(0, 19).toString("hex")).toBe(GOLDEN_HEAD);
+  });
+
+  test("withMark() writes its number where the revision comes later", () => {
+    const value = withMark(encodeStoredValue(sampleRecord("a")), 2 ** 48 - 1);
+    expect(markOf(value)).toBe(2 ** 48 - 1);
+    expect(value.subarray(0, 10).toString("hex")).toBe("01" + "00" + "0000ffffffffffff");
+    expect(revisionOf(withRevision(value, 7 as Revision))).toBe(7);
   });
 
   test.each(["object", "tombstone", "fence"] as const)(

@@ -6,7 +6,7 @@ import { putObject } from "../../../src/object/put.ts";
 import { settle } from "../../support/manual-clock.ts";
 import type { MemoryStore } from "../../support/memory-store.ts";
 import { NODE_NAMES, STRAGGLER_MS, openMemoryStore } from "../../support/memory-store.ts";
-import { noise, putRequest } from "../../support/store.ts";
+import { noise, putRequest, streamOf } from "../../support/store.ts";
 
 const failure = (code: "node_unavailable" | "deadline_exceeded" | "storage_error") =>
   new StoreError(code, "The node failed", { retriable: true });
@@ -99,6 +99,149 @@ describe("BlobSetWriter", () => {
       expect(await store.openIntents()).toEqual([]);
     }
   });
+});
+
+/** Lets time pass in small steps until `work` is done; answers how much. */
+async function passTime(store: MemoryStore, work: Promise<unknown>): Promise<number> {
+  const startMs = store.clock.monotonicMs();
+  let isDone = false;
+  work.finally(() => (isDone = true)).catch(() => {});
+  for (;;) {
+    for (let turn = 0; turn < 20 && !isDone; turn += 1) await settle();
+    if (isDone) return store.clock.monotonicMs() - startMs;
+    store.clock.advance(50);
+  }
+}
+
+const stateOf = (store: MemoryStore, node: string) =>
+  store.deps.membership.snapshot().find(({ name }) => name === node)?.state;
+
+/** What the slow-node tests allow beside the one wait that they are about. */
+const SOON_MS = 1_000;
+
+describe("BlobSetWriter with a node that hangs", () => {
+  it("writeStripe() goes on without it after one wait for all stripes, and leaves it the memory that it still reads", async () => {
+    const cells: { payload: Uint8Array; sent: Buffer }[] = [];
+    const lettingGo = Promise.withResolvers<void>();
+    const store = openMemoryStore({
+      node: (real): Partial<BlobStore> =>
+        real.node !== "n2"
+          ? {}
+          : {
+              async openWriter(id, waitMs): Promise<BlobWriter> {
+                const writer = await real.openWriter(id, waitMs);
+                return {
+                  ...writer,
+                  writeCell(_index, payload) {
+                    cells.push({ payload, sent: Buffer.from(payload) });
+                    return lettingGo.promise;
+                  },
+                  abort: () => lettingGo.promise.then(() => writer.abort()),
+                };
+              },
+            },
+    });
+    const bytes = noise(45_000_000, 3);
+    const putting = putObject(store.deps, putRequest("k", streamOf(bytes, [300_000]), { strategy: "ec" }));
+    const tookMs = await passTime(store, putting);
+    expect(tookMs).toBeGreaterThanOrEqual(STRAGGLER_MS);
+    expect(tookMs).toBeLessThan(STRAGGLER_MS + SOON_MS);
+    expect(await putting).toMatchObject({ blobsDurable: 5, tolerance: 1, dirty: true });
+    expect((await store.read("k"))?.equals(bytes)).toBe(true);
+    expect(stateOf(store, "n2")).toBe("down");
+
+    expect(cells.length).toBeGreaterThan(0);
+    expect(
+      cells.every(({ payload, sent }) => sent.equals(payload)),
+      "its memory was not used for other stripes",
+    ).toBe(true);
+    expect(store.deps.memory.used).toBeGreaterThan(0);
+    lettingGo.resolve();
+    for (let turn = 0; turn < 5; turn += 1) await settle();
+    expect(store.deps.memory.used).toBe(0);
+    expect(await store.blobs()).toEqual(await store.namedBlobs());
+    expect(await store.openIntents()).toEqual([]);
+  });
+
+  it("openWriter() of a spare takes its place when the others are open, and what it opens later is aborted", async () => {
+    const first = await placeCopies();
+    const opening = Promise.withResolvers<void>();
+    let aborted = 0;
+    const store = openMemoryStore({
+      node: (real): Partial<BlobStore> =>
+        real.node !== first
+          ? {}
+          : {
+              async openWriter(id, waitMs): Promise<BlobWriter> {
+                await opening.promise;
+                const writer = await real.openWriter(id, waitMs);
+                return { ...writer, abort: () => writer.abort().then(() => void (aborted += 1)) };
+              },
+            },
+    });
+    const bytes = noise(3_000_000, 4);
+    const putting = putObject(store.deps, putRequest("k", bytes, { strategy: "replication" }));
+    expect(await passTime(store, putting)).toBeLessThan(STRAGGLER_MS + SOON_MS);
+    const receipt = await putting;
+    expect(receipt).toMatchObject({ blobsDurable: 3, dirty: false });
+    expect(receipt.nodes).not.toContain(first);
+    expect(stateOf(store, first)).toBe("down");
+    opening.resolve();
+    for (let turn = 0; turn < 5; turn += 1) await settle();
+    expect(aborted).toBe(1);
+    expect((await store.read("k"))?.equals(bytes)).toBe(true);
+  });
+
+  it("seal() gives a small blob to a spare before it settles for less, and removes what arrives late", async () => {
+    const first = await placeCopies();
+    const arrival = Promise.withResolvers<void>();
+    const late: Seal = async (work) => {
+      await arrival.promise;
+      await work();
+    };
+    const store = openWith(new Map([[first, late]]));
+    const putting = putObject(store.deps, putRequest("k", noise(5_000), { strategy: "replication" }));
+    const tookMs = await passTime(store, putting);
+    expect(tookMs, "the spare is asked before the wait is over").toBeLessThan(STRAGGLER_MS);
+    const receipt = await putting;
+    expect(receipt).toMatchObject({ blobsDurable: 3, dirty: false });
+    expect(receipt.nodes).not.toContain(first);
+    expect(stateOf(store, first)).toBe("down");
+    expect(await store.openIntents(), "until it is known that nothing was left").toHaveLength(1);
+    arrival.resolve();
+    for (let turn = 0; turn < 5; turn += 1) await settle();
+    expect(await store.blobs()).toEqual(await store.namedBlobs());
+    expect(await store.openIntents()).toEqual([]);
+  });
+
+  it("seal() reports it as down where there is no spare, and the next write does without", async () => {
+    const store = openWith(new Map([["n2" as NodeName, () => new Promise<void>(() => {})]]));
+    const put = () => putObject(store.deps, putRequest("k", noise(100_000), { strategy: "ec" }));
+    const first = put();
+    expect(await passTime(store, first)).toBeGreaterThanOrEqual(STRAGGLER_MS);
+    expect(await first).toMatchObject({ blobsDurable: 5, dirty: true });
+    expect(stateOf(store, "n2")).toBe("down");
+    expect(await put()).toMatchObject({ blobsDurable: 5, dirty: true });
+  });
+});
+
+describe("BlobSetWriter", () => {
+  for (const [name, size] of SIZES) {
+    it(`writes ${name} blobs around a node that left the cluster after it was chosen`, async () => {
+      const first = await placeCopies();
+      const store = openMemoryStore();
+      const nodes = new Map(store.deps.nodes);
+      nodes.delete(first);
+      const receipt = await putObject(
+        { ...store.deps, nodes },
+        putRequest("k", noise(size > 1_000_000 ? size : 5_000), { strategy: "replication" }),
+      );
+      for (let turn = 0; turn < 5; turn += 1) await settle();
+      expect(receipt).toMatchObject({ blobsDurable: 3, dirty: false });
+      expect(receipt.nodes).not.toContain(first);
+      expect(await store.openIntents()).toEqual([]);
+    });
+  }
 });
 
 /** The node that rank puts first for the key. */

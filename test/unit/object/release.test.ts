@@ -86,6 +86,68 @@ describe("Releaser", () => {
     expect([await left(), await isOpen()], "what nobody asked to free stays").toEqual([2, false]);
   });
 
+  it("schedule() puts off what other processes read, round by round, and leaves it to recovery in the end", async () => {
+    const [read, other] = [copies(1), copies(2)];
+    const { clock, elsewhere, releaser, txid, left, isOpen, active } = await openReleaser([read, other]);
+    elsewhere.add(`${sampleTxid(1)}.body`);
+    releaser.schedule(txid, placedBlobsOf(read));
+    releaser.schedule(sampleTxid(8), placedBlobsOf(other));
+    clock.advance(3 * DELAY_MS);
+    await settle();
+    expect([await left(), await isOpen(), active.has(txid), releaser.pending], "the other is freed").toEqual([
+      2,
+      true,
+      true,
+      1,
+    ]);
+    elsewhere.clear();
+    clock.advance(DELAY_MS);
+    await settle();
+    expect([await left(), await isOpen(), active.has(txid), releaser.pending]).toEqual([0, false, false, 0]);
+  });
+
+  it("schedule() does not wait for other processes for ever: the intent stays open, and the write is over", async () => {
+    const set = copies(1);
+    const { clock, elsewhere, releaser, txid, left, isOpen, active } = await openReleaser([set]);
+    elsewhere.add(`${sampleTxid(1)}.body`);
+    releaser.schedule(txid, placedBlobsOf(set));
+    clock.advance(100 * DELAY_MS);
+    await settle();
+    expect([await left(), await isOpen(), active.has(txid), releaser.pending, clock.pendingTimers]).toEqual([
+      2,
+      true,
+      false,
+      0,
+      0,
+    ]);
+  });
+
+  it("schedule() asks again who reads elsewhere when its own readers have ended", async () => {
+    const set = copies(1);
+    const { clock, pins, elsewhere, releaser, txid, left } = await openReleaser([set]);
+    const unpin = pins.pin([set]);
+    releaser.schedule(txid, placedBlobsOf(set));
+    clock.advance(DELAY_MS);
+    await settle();
+    elsewhere.add(`${sampleTxid(1)}.body`);
+    unpin();
+    await settle();
+    expect(await left()).toBe(2);
+    elsewhere.clear();
+    clock.advance(DELAY_MS);
+    await settle();
+    expect(await left()).toBe(0);
+  });
+
+  it("close() leaves what other processes read to recovery", async () => {
+    const set = copies(1);
+    const { clock, elsewhere, releaser, txid, left, isOpen } = await openReleaser([set]);
+    elsewhere.add(`${sampleTxid(1)}.body`);
+    releaser.schedule(txid, placedBlobsOf(set));
+    await releaser.close();
+    expect([await left(), await isOpen(), releaser.pending, clock.pendingTimers]).toEqual([2, true, 0, 0]);
+  });
+
   it("schedule() settles at once when nothing was replaced", async () => {
     const { releaser, txid, isOpen, active, clock } = await openReleaser([]);
     releaser.schedule(txid, []);
@@ -169,6 +231,27 @@ describe("ReadPins", () => {
     await Promise.all(both);
     expect(woken).toBe(2);
     await pins.whenFree(name);
+  });
+});
+
+describe("ReadPins", () => {
+  it("heldLongerThan() names what is read without a pause since then, not what is read anew", async () => {
+    const clock = new ManualClock();
+    const pins = new ReadPins(clock);
+    const [long, short] = [copies(1), copies(2, "cold")];
+    const first = pins.pin([long, short]);
+    clock.advance(600);
+    const second = pins.pin([long]);
+    first();
+    pins.pin([short]);
+    clock.advance(400);
+    expect([...pins.heldLongerThan(1_000)]).toEqual([]);
+    clock.advance(1);
+    expect([...pins.heldLongerThan(1_000)]).toEqual([`${sampleTxid(1)}.body`]);
+    clock.advance(600);
+    expect([...pins.heldLongerThan(1_000)].length).toBe(2);
+    second();
+    expect([...pins.heldLongerThan(1_000)]).toEqual([`${sampleTxid(2)}.cold`]);
   });
 });
 

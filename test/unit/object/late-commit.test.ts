@@ -1,0 +1,251 @@
+/** Writes that were held up: recovery took them for forgotten, or nobody said that their commit was taken. */
+import { describe, expect, it } from "vitest";
+import type { BlobStore, BlobWriter } from "../../../src/blob/blob-store.ts";
+import { StoreError } from "../../../src/domain/errors.ts";
+import type { NodeName } from "../../../src/domain/ids.ts";
+import type { StrategyChoice } from "../../../src/domain/manifest.ts";
+import type { MetadataStore } from "../../../src/metadata/metadata-store.ts";
+import { deleteObject } from "../../../src/object/delete.ts";
+import { ObjectPatcher } from "../../../src/object/patch.ts";
+import { putObject } from "../../../src/object/put.ts";
+import { NO_PRECONDITIONS } from "../../../src/object/requests.ts";
+import { settle } from "../../support/manual-clock.ts";
+import type { MemoryStore } from "../../support/memory-store.ts";
+import { ANY_TIME, RELEASE_DELAY_MS, STRAGGLER_MS, openMemoryStore } from "../../support/memory-store.ts";
+import { BUCKET, keyOf, noise, putRequest } from "../../support/store.ts";
+
+const document = (battery: number, cold: number) =>
+  Buffer.from(`{"battery": ${battery}, "pad": "${"x".repeat(300_000)}", "cold": ${cold}}`);
+const CONTENTS = [
+  ["packed copies", "replication", noise(5_000, 1)],
+  ["packed shards", "ec", noise(100_000, 1)],
+  ["a split document", "field_hybrid", document(1, 1)],
+] as const satisfies [string, StrategyChoice, Buffer][];
+
+type Commit = MetadataStore["commit"];
+
+/** A store in which `before` runs once, right before a commit, when it is armed. */
+function openHeldUp(before: (store: MemoryStore) => Promise<unknown>, node?: (real: BlobStore) => Partial<BlobStore>) {
+  const state = { armed: false, commits: 0 };
+  const store: MemoryStore = openMemoryStore({
+    ...(node === undefined ? {} : { node }),
+    metadata: (real) => ({
+      async commit(change, deadline) {
+        state.commits += 1;
+        if (state.armed) {
+          state.armed = false;
+          await before(store);
+        }
+        return await real.commit(change, deadline);
+      },
+    }),
+  });
+  return { store, state };
+}
+
+async function expectQuiet(store: MemoryStore): Promise<void> {
+  for (let round = 0; round < 3; round += 1) {
+    store.clock.advance(RELEASE_DELAY_MS);
+    for (let turn = 0; turn < 5; turn += 1) await settle();
+  }
+  expect(await store.blobs()).toEqual(await store.namedBlobs());
+  expect(await store.openIntents()).toEqual([]);
+  expect(store.deps.active.size).toBe(0);
+}
+
+const patch = (store: MemoryStore, text: string) => {
+  const address = { bucket: BUCKET, key: keyOf("k") };
+  const request = { ...address, patch: Buffer.from(text), consistency: null, preconditions: NO_PRECONDITIONS };
+  return new ObjectPatcher(store.deps).patch(request);
+};
+
+describe("finishWrite() of a write that recovery has completed", () => {
+  for (const [name, strategy, bytes] of CONTENTS) {
+    it(`answers that ${name} are stored, and frees what they replaced`, async () => {
+      const { store, state } = openHeldUp((held) => held.recover({ writerDead: false }));
+      await putObject(store.deps, putRequest("k", noise(6_000, 2), { strategy: "replication" }));
+      state.armed = true;
+      const receipt = await putObject(store.deps, putRequest("k", bytes, { strategy }));
+      const stored = await store.realMetadata.get(BUCKET, keyOf("k"), ANY_TIME);
+      expect(receipt).toMatchObject({ version: stored?.record.version, created: false, dirty: false, tolerance: 2 });
+      expect((await store.read("k"))?.equals(bytes)).toBe(true);
+      await expectQuiet(store);
+    });
+  }
+
+  it("tells in its receipt what the record names, and keeps just that", async () => {
+    const arrival = Promise.withResolvers<void>();
+    // Recovery sees five blobs; the sixth arrives later and nobody counts on it.
+    const { store, state } = openHeldUp(
+      (held) => held.recover({ writerDead: false }),
+      (real) =>
+        real.node === "n2"
+          ? { put: async (blob, deadline) => await arrival.promise.then(() => real.put(blob, deadline)) }
+          : {},
+    );
+    state.armed = true;
+    const putting = putObject(store.deps, putRequest("k", noise(100_000), { strategy: "ec" }));
+    putting.catch(() => {});
+    while (state.armed) {
+      store.clock.advance(STRAGGLER_MS / 4);
+      await settle();
+    }
+    const receipt = await putting;
+    expect(receipt).toMatchObject({ blobsDurable: 5, tolerance: 1, dirty: true, created: true });
+    expect(receipt.nodes).not.toContain("n2");
+    arrival.resolve();
+    await expectQuiet(store);
+  });
+
+  it("keeps a blob in doubt that recovery has found", async () => {
+    const doubtful = "n2" as NodeName;
+    const { store, state } = openHeldUp(
+      (held) => {
+        // The node answers again.
+        held.deps.membership.report(doubtful, "live");
+        return held.recover({ writerDead: false });
+      },
+      (real) =>
+        real.node === doubtful
+          ? {
+              async put(blob, deadline) {
+                await real.put(blob, deadline);
+                throw new StoreError("deadline_exceeded", "No answer", { retriable: true });
+              },
+            }
+          : {},
+    );
+    state.armed = true;
+    const receipt = await putObject(store.deps, putRequest("k", noise(100_000), { strategy: "ec" }));
+    expect(receipt).toMatchObject({ blobsDurable: 6, dirty: false });
+    await expectQuiet(store);
+    expect((await store.read("k"))?.equals(noise(100_000))).toBe(true);
+  });
+
+  it("leaves alone what was patched since: its blobs live on in a version that is not its own", async () => {
+    const { store, state } = openHeldUp(async (held) => {
+      await held.recover({ writerDead: false });
+      await patch(held, '{"battery": 50}');
+    });
+    state.armed = true;
+    const receipt = await putObject(store.deps, putRequest("k", document(1, 1), { strategy: "field_hybrid" }));
+    expect(receipt).toMatchObject({ created: true, strategy: "field_hybrid" });
+    expect(JSON.parse(String(await store.read("k")))).toMatchObject({ battery: 50, cold: 1 });
+    await expectQuiet(store);
+  });
+});
+
+describe("a commit that was taken though nobody said so", () => {
+  /** The metadata store tries again by itself, and meets its own first try. */
+  function openRepeating(): MemoryStore {
+    return openMemoryStore({
+      metadata: (real) => {
+        const commit: Commit = async (change, deadline) => {
+          await real.commit(change, deadline);
+          return await real.commit(change, deadline);
+        };
+        return { commit };
+      },
+    });
+  }
+
+  it("is what putObject(), patch() and deleteObject() answer with, once", async () => {
+    const store = openRepeating();
+    const inline = await putObject(store.deps, putRequest("k", noise(100)));
+    expect(inline).toMatchObject({ strategy: "inline", created: true });
+    const other = await putObject(store.deps, putRequest("k", document(1, 1), { strategy: "field_hybrid" }));
+    expect(other).toMatchObject({ created: false });
+    const patched = await patch(store, '{"battery": 7}');
+    const stored = await store.realMetadata.get(BUCKET, keyOf("k"), ANY_TIME);
+    expect(stored).toMatchObject({ revision: 3, record: { version: patched.version } });
+    const request = { bucket: BUCKET, key: keyOf("k"), preconditions: NO_PRECONDITIONS };
+    expect(await deleteObject(store.deps, request)).toEqual({ existed: true });
+    expect((await store.realMetadata.get(BUCKET, keyOf("k"), ANY_TIME))?.revision).toBe(4);
+  });
+});
+
+describe("finishWrite() that fails late", () => {
+  /** Blobs are stored and nobody says so, until the wait for a node is over. */
+  function openMute() {
+    const state = { isMute: false };
+    const real = new Map<NodeName, BlobStore>();
+    const { store, state: commits } = openHeldUp(
+      async () => {},
+      (node) => {
+        real.set(node.node, node);
+        const mute = async (work: Promise<void>): Promise<void> => {
+          await work;
+          if (!state.isMute) return;
+          await store.clock.sleep(10_000);
+          throw new StoreError("deadline_exceeded", "No answer", { retriable: true });
+        };
+        return {
+          put: (blob, deadline) => mute(node.put(blob, deadline)),
+          async openWriter(id, waitMs): Promise<BlobWriter> {
+            const writer = await node.openWriter(id, waitMs);
+            return { ...writer, seal: (descriptor) => mute(writer.seal(descriptor)) };
+          },
+        };
+      },
+    );
+    const fail = async (meanwhile: () => Promise<unknown>) => {
+      state.isMute = true;
+      commits.commits = 0;
+      const putting = putObject(store.deps, putRequest("k", noise(100_000, 3), { strategy: "ec" }));
+      putting.catch(() => {});
+      for (let turn = 0; turn < 10; turn += 1) await settle();
+      await meanwhile();
+      store.clock.advance(10_000);
+      await expect(putting).rejects.toMatchObject({ code: "quorum_unavailable" });
+      for (const { name } of store.deps.membership.snapshot()) store.deps.membership.report(name, "live");
+      state.isMute = false;
+    };
+    return { store, commits, fail };
+  }
+
+  for (const exists of [true, false]) {
+    const key = exists ? "a version" : "no version";
+    it(`fences itself before it removes its blobs, over ${key}`, async () => {
+      const { store, commits, fail } = openMute();
+      if (exists) await putObject(store.deps, putRequest("k", noise(5_000, 1), { strategy: "replication" }));
+      await fail(async () => {});
+      expect(commits.commits).toBe(1);
+      const stored = await store.realMetadata.get(BUCKET, keyOf("k"), ANY_TIME);
+      expect(stored?.record.fencedTxids).toHaveLength(1);
+      expect((await store.read("k"))?.equals(noise(5_000, 1)) ?? null).toBe(exists ? true : null);
+      await expectQuiet(store);
+      await putObject(store.deps, putRequest("k", noise(100_000, 4), { strategy: "ec" }));
+      expect((await store.read("k"))?.equals(noise(100_000, 4))).toBe(true);
+    });
+  }
+
+  it("removes nothing when recovery has completed the write meanwhile", async () => {
+    const { store, fail } = openMute();
+    await putObject(store.deps, putRequest("k", noise(5_000, 1), { strategy: "replication" }));
+    await fail(async () => {
+      expect(await store.recover({ writerDead: false })).toMatchObject({ resurrected: 1 });
+    });
+    expect((await store.read("k"))?.equals(noise(100_000, 3))).toBe(true);
+    await store.recover();
+    await expectQuiet(store);
+    expect((await store.read("k"))?.equals(noise(100_000, 3))).toBe(true);
+  });
+
+  it("costs no commit when it fails at once", async () => {
+    const state = { commits: 0 };
+    const store = openMemoryStore({
+      metadata: (real) => ({
+        commit(change, deadline) {
+          state.commits += 1;
+          return real.commit(change, deadline);
+        },
+      }),
+      node: (real) =>
+        real.node < "n3" ? { put: () => Promise.reject(new StoreError("node_unavailable", "away")) } : {},
+    });
+    const put = putObject(store.deps, putRequest("k", noise(100_000), { strategy: "ec" }));
+    await expect(put).rejects.toMatchObject({ code: "quorum_unavailable" });
+    expect(state.commits).toBe(0);
+    await expectQuiet(store);
+  });
+});
