@@ -51,13 +51,14 @@ const ROLE_TASKS: Readonly<Record<ProcessRole, string>> = {
 function thingsToTry({ url, processes, natsUrls }: ClusterPlan, dir: string): string[] {
   const other = processes.findLast(({ role }) => role === "gateway")?.url ?? url;
   const file = "package-lock.json";
-  const login = `KINTSUGI_NATS_PASSWORD=$(cat ${dir}/${SECRET_FILES.natsPassword})`;
+  const login = `${NATS_USER}:$(cat ${dir}/${SECRET_FILES.natsPassword})`;
+  const natsUrl = (natsUrls[0] as string).replace("://", `://${login}@`);
   return [
     "Try it in another terminal:",
     `  curl -sS -T ${file} '${url}/objects/lock?strategy=ec'`,
     `  curl -sS ${other}/objects/lock | cmp - ${file} && echo identical    # through another gateway`,
     `  npx kintsugi status --url ${url}`,
-    `  ${login} npx kintsugi ls --nats ${(natsUrls[0] as string).replace("://", `://${NATS_USER}@`)}`,
+    `  KINTSUGI_NATS="${natsUrl}" npx kintsugi ls    # over NATS`,
   ];
 }
 

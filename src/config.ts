@@ -108,7 +108,7 @@ export type Config = {
   readonly credentials: Credentials;
   readonly events: { readonly ageMsMax: number; readonly bytesMax: number };
   readonly cluster: ClusterConfig;
-  /** A fault point, optionally `name:n` for the n-th time it is reached, where a test wants this process killed. */
+  /** A fault point, optionally `name:n` for the n-th time it is reached, where a test wants this process killed; `/stop` behind it: stopped. */
   readonly testKillAt: string | null;
 };
 
@@ -337,7 +337,7 @@ function readCredentials(settings: Settings, sources: ConfigSources, problems: C
 }
 
 function isFaultPoint(text: string): boolean {
-  const [point = "", occurrence, ...rest] = text.split(":");
+  const [point = "", occurrence, ...rest] = text.replace(/\/stop$/, "").split(":");
   return Object.hasOwn(FAULT_POINTS, point) && rest.length === 0 && /^[1-9]\d*$/.test(occurrence ?? "1");
 }
 

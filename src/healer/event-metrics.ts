@@ -1,10 +1,7 @@
 import type { Registry } from "prom-client";
 import { Counter, Gauge } from "prom-client";
 
-/** What the publisher of change events counts. */
-export type EventMetrics = ReturnType<typeof eventMetricsOf>;
-
-/** Those of the registry, registered by the first term of a leader. */
+/** What the publisher of change events counts, registered by the first term of a leader. */
 export function eventMetricsOf(registry: Registry) {
   const published = registry.getSingleMetric(PUBLISHED) as Counter | undefined;
   const lag = registry.getSingleMetric(LAG) as Gauge | undefined;

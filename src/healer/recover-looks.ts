@@ -1,7 +1,7 @@
 import type { Txid } from "../domain/ids.ts";
 import type { PlacedBlob } from "../domain/manifest.ts";
 import { blobSetsOf, placedBlobsOf } from "../domain/manifest.ts";
-import type { StoredRecord } from "../domain/record.ts";
+import type { ObjectRecord, StoredRecord } from "../domain/record.ts";
 import type { Clock } from "../lib/clock.ts";
 import type { WalEntry, WalSequence } from "../wal/wal.ts";
 import type { RecoverPlan, RecoverState } from "./recover-plan.ts";
@@ -12,7 +12,8 @@ export type Look = {
   readonly sequence: WalSequence;
   /** When it first saw the txid fenced. */
   fencedAtMs: number | null;
-  /** Since when it has seen none of the replaced blobs in the record. */
+  /** How many of the replaced blobs the record named when it last looked, and since when that many. */
+  replacedNamed: number;
   replacedAtMs: number | null;
   /** Since when it has seen the record to be of another write. */
   overAtMs: number | null;
@@ -38,7 +39,7 @@ export class Looks {
   of({ intent, sequence }: WalEntry): Look {
     const known = this.#looks.get(intent.txid);
     if (known?.sequence === sequence) return known;
-    const sinceMs = { fencedAtMs: null, replacedAtMs: null, overAtMs: null };
+    const sinceMs = { fencedAtMs: null, replacedNamed: Infinity, replacedAtMs: null, overAtMs: null };
     const look = { sequence, ...sinceMs, outcome: null, notBeforeMs: 0, failures: 0 };
     this.#looks.set(intent.txid, look);
     return look;
@@ -57,7 +58,10 @@ export class Looks {
     const nowMs = this.#clock.monotonicMs();
     const record = stored?.record;
     if (record?.fencedTxids.includes(intent.txid) === true) look.fencedAtMs ??= nowMs;
-    look.replacedAtMs = namesAny(stored, intent.replaces) ? null : (look.replacedAtMs ?? nowMs);
+    // What has left the record never comes back: the latest to leave counts for all of them.
+    const named = countNamed(record, intent.replaces);
+    if (named < look.replacedNamed) look.replacedAtMs = nowMs;
+    look.replacedNamed = named;
     look.overAtMs = record !== undefined && isCommitted(record, intent) ? null : (look.overAtMs ?? nowMs);
     const sinceMs = (atMs: number | null) => nowMs - (atMs ?? nowMs);
     return {
@@ -72,7 +76,8 @@ export class Looks {
     const nowMs = this.#clock.monotonicMs();
     if (plan.action === "roll_back") look.fencedAtMs ??= nowMs;
     if (plan.action !== "resurrect") return;
-    look.replacedAtMs ??= nowMs;
+    look.replacedAtMs = nowMs;
+    look.replacedNamed = 0;
     look.overAtMs = null;
     look.outcome = "resurrected";
   }
@@ -96,8 +101,8 @@ export class Looks {
   }
 }
 
-function namesAny(stored: StoredRecord | null, blobs: readonly PlacedBlob[]): boolean {
-  if (stored === null || blobs.length === 0) return false;
-  const named = blobSetsOf(stored.record.manifest).flatMap(placedBlobsOf);
-  return blobs.some((blob) => named.some(({ id, node }) => id === blob.id && node === blob.node));
+function countNamed(record: ObjectRecord | undefined, blobs: readonly PlacedBlob[]): number {
+  if (record === undefined || blobs.length === 0) return 0;
+  const named = blobSetsOf(record.manifest).flatMap(placedBlobsOf);
+  return blobs.filter((blob) => named.some(({ id, node }) => id === blob.id && node === blob.node)).length;
 }

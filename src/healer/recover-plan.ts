@@ -86,7 +86,7 @@ export type RecoverState = {
   readonly ageMs: number;
   /** How long the txid is known to be fenced. */
   readonly fencedMs: number;
-  /** How long the record is known to name none of the blobs that the intent replaces. */
+  /** How long the replaced blobs that the record does not name are known to be out of it. */
   readonly replacedMs: number;
   /** How long the record is known to be of another write. */
   readonly overMs: number;

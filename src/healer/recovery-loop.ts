@@ -45,9 +45,9 @@ export type RecoveryDeps = RecoverDeps & {
 
 export const RECOVERY_BOUNDS: RecoveryBounds = {
   writerGoneMs: 5_000,
-  writerThereMs: 120_000,
-  patienceMs: 60_000,
-  lookAgainMs: 60_000,
+  writerThereMs: 45_000,
+  patienceMs: 45_000,
+  lookAgainMs: 20_000,
   // Longer than gateways keep replaced blobs: their readers' pins must have reached this process.
   releaseMs: 10_000,
 };

@@ -105,8 +105,9 @@ class NatsBackedStore implements NatsMetadataStore {
     this.#options = options;
     this.#environment = environment;
     this.#createdAt = createdAt;
-    this.#metrics = createMetadataMetrics(options.registry, () => this.indexLag());
+    // First, because it may fail and be tried again, and metrics are registered once.
     this.#index = new MetadataIndex(environment, link.clock);
+    this.#metrics = createMetadataMetrics(options.registry, () => this.indexLag());
     if (createdAt.some((each, stream) => this.#index.placeOf(stream)?.createdAt !== each)) this.#clearIndex();
     this.#streams = createdAt.map(
       (_, stream) =>

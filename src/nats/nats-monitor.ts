@@ -21,7 +21,8 @@ const routezSchema = z.object({ routes: z.array(z.object({ remote_name: z.string
 
 /** @throws {Error} saying in a few words why it cannot be told */
 export async function readServerFacts(clock: Clock, monitorUrl: string): Promise<ServerFacts> {
-  const read = <T>(path: string, schema: z.ZodType<T>) => readJson(clock, new URL(path, monitorUrl), schema);
+  const read = <T>(path: string, schema: z.ZodType<T>) =>
+    readJson(clock, new URL(`${monitorUrl.replace(/\/$/, "")}${path}`), schema);
   const [varz, jsz, routez] = await Promise.all([
     read("/varz", varzSchema),
     read("/jsz", jszSchema),

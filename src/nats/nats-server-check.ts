@@ -19,7 +19,7 @@ export type ServerCheckOptions = {
   readonly waitMs?: number;
 };
 
-const WAIT_MS = 15_000;
+const WAIT_MS = 10_000;
 const RETRY_MS = 250;
 const REQUEST_MS = 2_000;
 const MONITOR_PORT = 8_222;
@@ -31,9 +31,8 @@ const MONITOR_PORT = 8_222;
 export async function requireSafeServers(link: NatsLink, options: ServerCheckOptions): Promise<void> {
   const deadline = deadlineIn(link.clock, options.waitMs ?? WAIT_MS);
   let problems = await lookAtServers(link, options);
-  while (problems.some(({ mayPass }) => mayPass) && remainingMs(link.clock, deadline) > 0) {
-    // What the operator accepts anyway is not worth a wait.
-    if (options.allowUnsafe && problems.every(({ kind }) => kind === "unsafe")) break;
+  for (let looks = 1; isWorthWaiting(problems, options) && remainingMs(link.clock, deadline) > 0; looks += 1) {
+    if (looks === 1) link.logger.info({ met: problems.map(({ text }) => text) }, "waiting for the NATS servers");
     await link.clock.sleep(RETRY_MS);
     problems = await lookAtServers(link, options);
   }
@@ -42,6 +41,12 @@ export async function requireSafeServers(link: NatsLink, options: ServerCheckOpt
   for (const { text } of problems) {
     link.logger.warn({ cluster: link.names.clusterName }, `ACKNOWLEDGED WRITES MAY BE LOST: ${text}`);
   }
+}
+
+/** What the operator accepts anyway is not worth it, nor is it when something else will not pass. */
+function isWorthWaiting(problems: readonly ServerProblem[], { allowUnsafe }: ServerCheckOptions): boolean {
+  const refused = problems.filter(({ kind }) => kind === "unusable" || !allowUnsafe);
+  return refused.length > 0 && refused.every(({ mayPass }) => mayPass);
 }
 
 async function lookAtServers(link: NatsLink, options: ServerCheckOptions): Promise<ServerProblem[]> {

@@ -4,7 +4,7 @@ import type { ErrorCode } from "../domain/errors.ts";
 import { StoreError, isStoreError } from "../domain/errors.ts";
 import type { BlobId, BlobPart, NodeName, Txid } from "../domain/ids.ts";
 import { blobIdOf } from "../domain/ids.ts";
-import type { BlobSet, Redundancy } from "../domain/manifest.ts";
+import type { BlobSet, PlacedBlob, Redundancy } from "../domain/manifest.ts";
 import { assert } from "../lib/assert.ts";
 import type { Timer } from "../lib/clock.ts";
 import { deadlineIn } from "../lib/deadline.ts";
@@ -33,8 +33,8 @@ type Lane = {
   durable: boolean;
 };
 
-/** Where a blob may be although nobody said so. */
-type Doubt = { readonly shard: number; readonly id: BlobId; readonly node: NodeName };
+/** Where a blob is, or may be although nobody said so. */
+type Whereabouts = { readonly shard: number; readonly id: BlobId; readonly node: NodeName };
 
 /**
  * Sends the blobs of one set to their nodes, side by side. A blob that turns out to be small is held back and stored
@@ -46,7 +46,7 @@ export class BlobSetWriter {
   readonly #lanes: Lane[];
   readonly #spares: NodeName[];
   #packed: { cells: readonly Uint8Array[]; checksums: readonly CellChecksum[] } | null = null;
-  readonly #doubtful: Doubt[] = [];
+  readonly #doubtful: Whereabouts[] = [];
   /** What slow nodes still do with the memory of cells, although the write goes on without them. Never rejects. */
   readonly #leftBehind: Promise<void>[] = [];
   #opening: Promise<void> | null = null;
@@ -170,6 +170,12 @@ export class BlobSetWriter {
     return await this.#remove(({ shard, node }) => committed.nodes[shard] !== node);
   }
 
+  /** Every blob of the set that is, or may be, on some node. */
+  async findAll(): Promise<PlacedBlob[]> {
+    await this.idle();
+    return [...this.#durable(), ...this.#doubtful].map(({ id, node }) => ({ id, node }));
+  }
+
   #setOf(sizeBytes: number, nodeOf: (lane: Lane) => NodeName | null): BlobSet {
     const { txid, part, redundancy, cellBytes } = this.#plan;
     return { txid, part, sizeBytes, cellBytes, redundancy, nodes: this.#lanes.map(nodeOf) };
@@ -289,17 +295,20 @@ export class BlobSetWriter {
   }
 
   /** Ends the lanes' writers and deletes the blobs for which `isDoomed`, also those that may be where nobody expects them. */
-  async #remove(isDoomed: (blob: Doubt) => boolean): Promise<boolean> {
-    const durable = this.#lanes.flatMap(({ shard, id, node, durable: isDurable }) =>
-      isDurable && node !== null ? [{ shard, id, node }] : [],
-    );
+  async #remove(isDoomed: (blob: Whereabouts) => boolean): Promise<boolean> {
     const outcomes = await Promise.allSettled([
       ...this.#lanes.map((lane) => (lane.durable ? null : lane.writer?.abort())),
-      ...[...durable, ...this.#doubtful].filter(isDoomed).map(async ({ id, node }) => {
+      ...[...this.#durable(), ...this.#doubtful].filter(isDoomed).map(async ({ id, node }) => {
         await this.#store(node).delete([id], deadlineIn(this.#deps.clock, this.#deps.timeouts.nodeMs));
       }),
     ]);
     return outcomes.every((outcome) => outcome.status === "fulfilled");
+  }
+
+  #durable(): Whereabouts[] {
+    return this.#lanes.flatMap(({ shard, id, node, durable }) =>
+      durable && node !== null ? [{ shard, id, node }] : [],
+    );
   }
 
   #noteFailure(lane: Lane, cause: unknown): void {

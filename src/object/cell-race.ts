@@ -89,8 +89,8 @@ export class CellRace {
   }
 
   #topUp(): void {
-    while (!this.#suffices((shard) => this.#cells.has(shard) || this.#pending.get(shard)?.isLate === false)) {
-      const isLacking = !this.#suffices((shard) => this.#cells.has(shard) || this.#pending.has(shard));
+    while (!this.#suffices("in_time")) {
+      const isLacking = !this.#suffices("on_its_way");
       // To those that are only late, company is all that is added; giving up one for another would get nowhere.
       const isTaken = (shard: number) =>
         this.#cells.has(shard) || this.#pending.has(shard) || (!isLacking && this.#tried.has(shard));
@@ -104,13 +104,26 @@ export class CellRace {
     }
   }
 
-  #suffices(counts: (shard: number) => boolean): boolean {
+  /** Whether the cells that have arrived are enough, those with the ones that are not late, or those with all asked for. */
+  #suffices(cells: "arrived" | "in_time" | "on_its_way"): boolean {
     const { wanted, needed } = this.#goal;
-    if (wanted?.every(counts) === true) return true;
+    let count = this.#cells.size;
+    if (cells !== "arrived") count += this.#pending.size;
+    if (cells === "in_time") count -= this.#countLate();
+    if (count >= needed) return true;
+    return wanted?.every((shard) => this.#counts(shard, cells)) === true;
+  }
+
+  #counts(shard: number, cells: "arrived" | "in_time" | "on_its_way"): boolean {
+    if (this.#cells.has(shard)) return true;
+    const ask = cells === "arrived" ? undefined : this.#pending.get(shard);
+    return ask !== undefined && (cells === "on_its_way" || !ask.isLate);
+  }
+
+  #countLate(): number {
     let count = 0;
-    for (const shard of this.#cells.keys()) if (counts(shard)) count += 1;
-    for (const shard of this.#pending.keys()) if (counts(shard)) count += 1;
-    return count >= needed;
+    for (const ask of this.#pending.values()) if (ask.isLate) count += 1;
+    return count;
   }
 
   #ask(shard: number): void {
@@ -130,33 +143,35 @@ export class CellRace {
       ask.isLate = true;
       this.#topUp();
     });
-    this.#read(ask).then(
-      (cell) => this.#take(ask, cell),
+    this.#read(ask);
+  }
+
+  #read(ask: Ask): void {
+    const { cellIndex } = this.#goal;
+    const deadline = deadlineIn(this.#deps.clock, this.#deps.timeouts.nodeMs);
+    const store = this.#deps.nodes.get(ask.node);
+    // A node may leave between the choice and the question; that says nothing about its blob.
+    const reading =
+      store === undefined
+        ? Promise.resolve(null)
+        : store.readCells(this.#idOf(ask.shard), cellIndex, 1, deadline, ask.room.into, ask.controller.signal);
+    reading.then(
+      (cells) => this.#take(ask, cells),
       (cause: unknown) => this.#fail(ask, cause),
     );
   }
 
-  async #read({ node, shard, room, controller }: Ask): Promise<Cell | undefined> {
-    const { set, cellIndex } = this.#goal;
-    const deadline = deadlineIn(this.#deps.clock, this.#deps.timeouts.nodeMs);
-    const store = this.#deps.nodes.get(node);
-    // A node may leave between the choice and the question; that says nothing about its blob.
-    if (store === undefined) return undefined;
-    const id = blobIdOf(set.txid, set.part, shard);
-    const [cell] = await store.readCells(id, cellIndex, 1, deadline, room.into, controller.signal);
-    return cell ?? { index: cellIndex, payload: new Uint8Array(0), checksum: 0n };
-  }
-
-  #take(ask: Ask, cell: Cell | undefined): void {
+  #take(ask: Ask, cells: readonly Cell[] | null): void {
     if (!this.#settle(ask)) return;
     const { latency, clock } = this.#deps;
     const { shard, node, room } = ask;
+    const cell = cells?.[0];
     if (cell?.payload.length === this.#goal.cellBytes) {
       latency.noteAnswer(node, this.#goal.cellBytes, clock.monotonicMs() - ask.askedAtMs);
       this.#cells.set(shard, { cell, room });
     } else {
       ask.abandon();
-      if (cell === undefined) this.#choice.noteFailed(shard);
+      if (cells === null) this.#choice.noteFailed(shard);
       else this.#noteDamage(shard);
       this.#replace();
     }
@@ -208,7 +223,7 @@ export class CellRace {
 
   #isOver(): boolean {
     if (this.#fault !== null || this.#pending.size === 0) return true;
-    return this.#suffices((shard) => this.#cells.has(shard));
+    return this.#suffices("arrived");
   }
 
   #wakeIfOver(): void {

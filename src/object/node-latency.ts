@@ -40,7 +40,7 @@ export class NodeLatency {
   /** How long to wait for a cell of this size before another node is asked beside this one. */
   hedgeDelayMs(node: NodeName, cellBytes: number): number {
     const learnt = this.#nodes.get(node);
-    const usualMs = learnt === undefined ? null : this.#sizeOf(learnt, cellBytes).at(HEDGE_QUANTILE);
+    const usualMs = learnt === undefined ? null : this.#sizeOf(learnt, cellBytes).usualMs;
     const delayMs = usualMs ?? HEDGE_DELAY_MS_UNLEARNT;
     // A node that did not answer at all has taught long waits: trying it again must not cost one.
     const delayMsMax = (learnt?.pause ?? null) !== null ? HEDGE_DELAY_MS_UNLEARNT : HEDGE_DELAY_MS_MAX;
@@ -50,7 +50,7 @@ export class NodeLatency {
   /** Half of the cells of this size came within this time; null when too little is known, or nothing of late. */
   typicalMs(node: NodeName, cellBytes: number): number | null {
     const learnt = this.#nodes.get(node);
-    return learnt === undefined ? null : this.#sizeOf(learnt, cellBytes).at(0.5);
+    return learnt === undefined ? null : this.#sizeOf(learnt, cellBytes).typicalMs;
   }
 
   /**
@@ -98,26 +98,38 @@ type Learnt = {
   pause: { readonly ms: number; endsAtMs: number; onTrial: boolean } | null;
 };
 
-/** Waits for cells of one size from one node. */
+/** Waits for cells of one size from one node. Asked with every read, so the answers are worked out only now and then. */
 class Series {
   readonly #quantiles = new RecentQuantiles(HALF_LIFE);
   #count = 0;
   #lastAtMs = -Infinity;
+  #typicalMs: number | null = null;
+  #usualMs: number | null = null;
+
+  get typicalMs(): number | null {
+    return this.#typicalMs;
+  }
+
+  /** Most cells came within this time. */
+  get usualMs(): number | null {
+    return this.#usualMs;
+  }
 
   note(clock: Clock, ms: number): void {
     this.#quantiles.note(ms);
     this.#count += 1;
     this.#lastAtMs = clock.monotonicMs();
-  }
-
-  at(quantile: number): number | null {
-    return this.#count < ANSWERS_UNTIL_LEARNT ? null : this.#quantiles.at(quantile);
+    if (this.#count < ANSWERS_UNTIL_LEARNT || this.#count % ANSWERS_PER_LESSON !== 0) return;
+    this.#typicalMs = this.#quantiles.at(0.5);
+    this.#usualMs = this.#quantiles.at(HEDGE_QUANTILE);
   }
 
   forgetOld(clock: Clock): void {
     if (this.#count === 0 || clock.monotonicMs() - this.#lastAtMs < FORGOTTEN_AFTER_MS) return;
     this.#quantiles.clear();
     this.#count = 0;
+    this.#typicalMs = null;
+    this.#usualMs = null;
   }
 }
 
@@ -128,6 +140,7 @@ const HEDGE_DELAY_MS_UNLEARNT = 50;
 const SMALL_CELL_BYTES_MAX = 64 * KIB;
 const HALF_LIFE = 128;
 const ANSWERS_UNTIL_LEARNT = 16;
+const ANSWERS_PER_LESSON = 8;
 const FORGOTTEN_AFTER_MS = 60_000;
 const MISSES_UNTIL_AVOIDED = 3;
 const PAUSE_MS = 1_000;

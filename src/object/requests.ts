@@ -40,7 +40,10 @@ export type PutRequest = ObjectAddress & {
   readonly consistency: Consistency | null;
   readonly attributes: UserAttributes;
   readonly preconditions: Preconditions;
-  /** Lower-case hex; a body with another digest is refused. */
+  /**
+   * Lower-case hex; a body with another digest is refused. Looked at only when the body has ended, so that a door may
+   * learn it with the last bytes.
+   */
   readonly expectedSha256: string | null;
   readonly expectedMd5: string | null;
 };

@@ -250,8 +250,7 @@ async function endCommitted(
       const committedSet = named === null ? set : named.find((other) => nameOf(other) === nameOf(set));
       if (committedSet !== undefined) return await writer.removeLate(committedSet);
       // The version was patched in the meantime: readers of the one before may still stream what it named.
-      await writer.idle();
-      unnamed.push(...placedBlobsOf(writer.blobSet(set.sizeBytes)));
+      unnamed.push(...(await writer.findAll()));
       return true;
     }),
   );

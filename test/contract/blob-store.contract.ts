@@ -1,6 +1,7 @@
 import { describe, expect, test } from "vitest";
 import type { BlobStore } from "../../src/blob/blob-store.ts";
 import { cellChecksum } from "../../src/domain/checksum.ts";
+import { nextTurn } from "../../src/lib/next-turn.ts";
 import { LIMITS } from "../../src/limits.ts";
 import {
   cellBytes,
@@ -124,6 +125,41 @@ function describeReading(open: Open): void {
         at += cell.payload.length;
       }
       expect(into.subarray(at).every((byte) => byte === 0xee)).toBe(true);
+    }
+  });
+
+  test("readCells() writes nothing any more once its signal has aborted, however far it is", async () => {
+    await using harness = await open();
+    const [small, large] = [nextBlobId(), nextBlobId()];
+    await harness.store.put(smallBlob(small, 3_000), soon());
+    await writeLarge(harness.store, large, [FULL_CELL_BYTES]);
+    for (const [id, length] of [
+      [small, 3_000],
+      [large, FULL_CELL_BYTES],
+    ] as const) {
+      for (let turns = 0; turns < 6; turns += 1) {
+        const into = new Uint8Array(length);
+        const controller = new AbortController();
+        const reading = harness.store.readCells(id, 0, 1, soon(), into, controller.signal).then(
+          () => "read",
+          (cause: unknown) => (cause as { code?: unknown }).code,
+        );
+        for (let turn = 0; turn < turns; turn += 1) await nextTurn();
+        controller.abort();
+        // Now the memory serves something else.
+        into.fill(0xee);
+        expect(["read", "deadline_exceeded"]).toContain(await reading);
+        await nextTurn();
+        expect(
+          into.every((byte) => byte === 0xee),
+          `after ${turns} turns`,
+        ).toBe(true);
+      }
+      const controller = new AbortController();
+      controller.abort();
+      const refused = harness.store.readCells(id, 0, 1, soon(), new Uint8Array(length), controller.signal);
+      await expect(refused).rejects.toMatchObject({ code: "deadline_exceeded" });
+      expect(await readWhole(harness.store, id), "others are not disturbed").toBe(1);
     }
   });
 

@@ -65,7 +65,9 @@ class Run {
     const { world } = this;
     const event = this.#tape.below(100);
     if (event >= 74) world.network.note(`event ${event}`);
-    if (event < 66) await this.#deliver();
+    if (event < 48) await this.#deliver();
+    else if (event < 56) await this.#runHealers();
+    else if (event < 64) await this.#runGateway();
     else if (event < 74) this.#write();
     else if (event < 80) world.clock.advance(this.#tape.of(STEPS_MS));
     else if (event < 84) this.#gateway()?.sleep();
@@ -90,10 +92,7 @@ class Run {
     this.#term?.healer.wake();
     this.#elect();
     for (let round = 0; round < 400; round += 1) {
-      for (let turn = 0; turn < 40 && world.network.deliverable > 0; turn += 1) {
-        await world.network.deliverAll();
-        await settle();
-      }
+      await this.#drain(() => true);
       await world.checkNamed();
       if (round > 5 && world.network.deliverable === 0 && (await world.openIntents()).length === 0) return this.#elect();
       world.clock.advance(3_000);
@@ -107,6 +106,22 @@ class Run {
       await this.world.network.deliver(first);
       await settle();
     }
+  }
+
+  /** Healers get on with their work while everybody else's calls take their time. */
+  async #runHealers(): Promise<void> {
+    this.world.clock.advance(1_000);
+    await this.#drain((from) => from.name.startsWith("h"));
+  }
+
+  async #runGateway(): Promise<void> {
+    const gateway = this.#gateway();
+    await this.#drain((from) => from === gateway);
+  }
+
+  async #drain(isFrom: (from: SimulatedProcess) => boolean): Promise<void> {
+    do await settle();
+    while (await this.world.network.deliverAll(isFrom));
   }
 
   #write(): void {

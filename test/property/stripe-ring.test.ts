@@ -59,6 +59,40 @@ describe("StripeRing", () => {
     ring.close();
   });
 
+  test("park() lends another stripe while memory allows, and takes the parked one back when it is free", async () => {
+    const { memory, deps } = memoryFor(2);
+    const ring = await StripeRing.open(deps, STRIPE_BYTES, 1);
+    const slow = await ring.take();
+    const waiting = ring.take();
+    const free = Promise.withResolvers<void>();
+    ring.park(slow, free.promise);
+    const other = await waiting;
+    expect(other).not.toBe(slow);
+    expect(ring.tryTake(), "only one is in rotation").toBeNull();
+
+    // No memory is left for a third: the next one waits for either.
+    const next = ring.take();
+    ring.park(other, new Promise(() => {}));
+    free.resolve();
+    expect(await next).toBe(slow);
+    expect(memory.used).toBe(2 * STRIPE_BYTES);
+    ring.close();
+    expect(memory.used).toBe(0);
+  });
+
+  test("park() gives nothing back to a ring that is closed", async () => {
+    const { deps } = memoryFor(1);
+    const ring = await StripeRing.open(deps, STRIPE_BYTES, 1);
+    const slow = await ring.take();
+    const free = Promise.withResolvers<void>();
+    ring.park(slow, free.promise);
+    ring.close();
+    free.resolve();
+    await settle();
+    expect(ring.tryTake()).not.toBe(slow);
+    ring.close();
+  });
+
   test("fail() wakes who waits and refuses who comes later, always with the first cause", async () => {
     const { deps } = memoryFor(1);
     const ring = await StripeRing.open(deps, STRIPE_BYTES, 3);

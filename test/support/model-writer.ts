@@ -106,7 +106,7 @@ class ModelWriter {
       const before = current;
       current = result.current;
       if (current?.record.version === this.#version) return await this.#end(current.record, before, sealing);
-      if (current?.record.fencedTxids.includes(this.#txid) === true) return await this.#endFenced(sealing);
+      if (current?.record.fencedTxids.includes(this.#txid) === true) return await this.#endFenced(current.record, sealing);
       if (this.#write.onConflict === "exact" || this.#write.kind === "hot") return await this.#giveUp(sealing);
       await this.#appendIntent(current, planned);
     }
@@ -152,18 +152,16 @@ class ModelWriter {
   async #end(record: ObjectRecord, before: StoredRecord | null, sealing: Promise<unknown>): Promise<void> {
     this.answer("acknowledged");
     await sealing;
-    const named = new Set(blobSetsOf(record.manifest).flatMap(placedBlobsOf).map(nameOf));
-    const late = this.#ownBlobs().filter((blob) => !named.has(nameOf(blob)));
-    const removed = await this.#remove(late);
+    const removed = await this.#remove(this.#unnamed(record));
     const released = await this.#release(replacedBlobs(before, record.manifest));
     if (removed && released) await this.#settle();
   }
 
-  /** Recovery has decided: it may have completed the write, and others replaced it since. */
-  async #endFenced(sealing: Promise<unknown>): Promise<void> {
+  /** Recovery has decided: it may have completed the write, and others built on it or replaced it since. */
+  async #endFenced(record: ObjectRecord, sealing: Promise<unknown>): Promise<void> {
     this.answer("unknown");
     await sealing;
-    if (await this.#release(this.#ownBlobs())) await this.#settle();
+    if (await this.#release(this.#unnamed(record))) await this.#settle();
   }
 
   /** Nothing that was sealed may be deleted while recovery may still commit it: fence before you delete. */
@@ -172,7 +170,7 @@ class ModelWriter {
     for (;;) {
       const current = await this.#read();
       if (current?.record.version === this.#version) return await this.#end(current.record, this.#seen, sealing);
-      if (current?.record.fencedTxids.includes(this.#txid) === true) return await this.#endFenced(sealing);
+      if (current?.record.fencedTxids.includes(this.#txid) === true) return await this.#endFenced(current.record, sealing);
       if ((current?.revision ?? REVISION_NONE) !== this.#intent?.revisionSeen) break;
       const unfenced = current?.record ?? this.#record({ state: "fence", version: VERSION_NONE });
       if ((await this.#commit(withFence(unfenced, this.#txid), current)).ok) break;
@@ -241,6 +239,11 @@ class ModelWriter {
 
   #plannedNodes(): NodeName[] {
     return this.#write.nodes.slice(0, blobsPlanned(this.#redundancy));
+  }
+
+  #unnamed(record: ObjectRecord): PlacedBlob[] {
+    const named = new Set(blobSetsOf(record.manifest).flatMap(placedBlobsOf).map(nameOf));
+    return this.#ownBlobs().filter((blob) => !named.has(nameOf(blob)));
   }
 
   #ownBlobs(): PlacedBlob[] {

@@ -56,6 +56,8 @@ export class RecoveryWorld {
   readonly #named = new Map<string, string>();
   readonly #unnamedAtMs = new Map<string, number>();
   readonly #deleted = new Set<string>();
+  /** Sealed by a call that its writer had given up and cleaned up after. */
+  readonly #sealedTooLate = new Set<string>();
   /** Sealed when nobody had a reason to look for it any more: the orphans that only a collector finds. */
   readonly #sealedUnwatched = new Set<string>();
 
@@ -114,11 +116,12 @@ export class RecoveryWorld {
       if (this.givenUp.has(node)) continue;
       for (const { id } of await store.list("", 10_000, ANY_TIME)) names.push(`${id}@${node}`);
     }
-    return names.filter((name) => !this.#named.has(name) && !this.#sealedUnwatched.has(name));
+    const late = new Set([...this.#sealedUnwatched, ...this.#sealedTooLate]);
+    return names.filter((name) => !this.#named.has(name) && !late.has(name));
   }
 
   get lateBlobs(): number {
-    return this.#sealedUnwatched.size;
+    return this.#sealedUnwatched.size + this.#sealedTooLate.size;
   }
 
   /** What every record names is there: else some promise was broken before. */
@@ -215,8 +218,8 @@ export class RecoveryWorld {
       this.history.some(({ version }) => version === txid) ||
       [...this.#current.values()].some(({ fencedTxids }) => fencedTxids.includes(txid));
     const name = `${id}@${node}`;
-    const unwatched = decided || this.#deleted.has(name) || !(await this.openIntents()).includes(txid);
-    if (unwatched) this.#sealedUnwatched.add(name);
+    if (this.#deleted.has(name)) this.#sealedTooLate.add(name);
+    if (decided || !(await this.openIntents()).includes(txid)) this.#sealedUnwatched.add(name);
   }
 
   #deleting(id: BlobId, node: NodeName): void {

@@ -124,8 +124,11 @@ export class SimulatedNetwork {
     return true;
   }
 
-  async deliverAll(): Promise<void> {
-    for (const message of this.#ready()) await this.#deliver(message);
+  /** Delivers what there is from processes that `isFrom` picks. False when there is nothing. */
+  async deliverAll(isFrom: (from: SimulatedProcess) => boolean): Promise<boolean> {
+    const ready = this.#ready().filter(({ from }) => isFrom(from));
+    for (const message of ready) await this.#deliver(message);
+    return ready.length > 0;
   }
 
   /** Loses what `from` has sent and is not there yet. */

@@ -7,27 +7,14 @@ import { describe, expect, test } from "vitest";
 import { StoreClient } from "../support/black-box/client.ts";
 import { quiet } from "../support/black-box/served.ts";
 import { temporaryDirectory } from "../support/black-box/temporary-directory.ts";
-import type { KeyJournal } from "../support/load/journal.ts";
-import { LoadClient, type Race, type Tally } from "../support/load/load-client.ts";
-import { createSeeded, type Seeded } from "../support/load/seeded.ts";
+import { checkKeys, CLIENTS, createLoad, type Load } from "../support/load/load.ts";
 import { startServe, type ServedStore } from "../support/serve.ts";
 import { openTestStore, type TestStore } from "../support/store.ts";
 
-const CLIENTS = 8;
 const ROUNDS_MIN = 4;
 const BUDGET_MS = 25_000;
 const KILL_DELAY_MS_MAX = 40;
 const NOTHING_RECOVERED = { finished: 0, resurrected: 0, rolledBack: 0, left: 0 };
-
-type Load = {
-  readonly random: Seeded;
-  readonly clients: readonly LoadClient[];
-  readonly races: Race[];
-  readonly tally: Tally;
-};
-
-/** How a key is read: over HTTP, or in process. Null for a key that is absent. */
-type ReadKey = (key: string) => Promise<Buffer | null>;
 
 describe("kill -9 under load", () => {
   test("every acknowledged write is there, every other is whole or absent, and nothing is left over", async () => {
@@ -58,16 +45,6 @@ describe("kill -9 under load", () => {
     expect(load.tally.unknown).toBeGreaterThan(0);
   }, 120_000);
 });
-
-function createLoad(seed: number): Load {
-  const races: Race[] = [{ key: "race/0", attempts: [] }];
-  const tally: Tally = { acknowledged: 0, unknown: 0, refused: 0 };
-  const clients = Array.from(
-    { length: CLIENTS },
-    (_, index) => new LoadClient(`client-${index}`, createSeeded(seed * 100 + index), races, tally),
-  );
-  return { random: createSeeded(seed), clients, races, tally };
-}
 
 /** Lets the clients loose, and kills the server while they are at it. */
 async function killUnderLoad(store: ServedStore, { random, clients, tally }: Load): Promise<void> {
@@ -106,27 +83,6 @@ async function checkServed(store: ServedStore, load: Load, context: string): Pro
     expect(answer.status, `${context}: ${key}`).toBe(200);
     return answer.body;
   });
-}
-
-async function checkKeys({ clients, races }: Load, context: string, read: ReadKey): Promise<void> {
-  const journals: KeyJournal[] = clients.flatMap((each) => each.journals);
-  await Promise.all(journals.map(async (journal) => journal.settle(await read(journal.key), context)));
-  await Promise.all(races.map(async (race) => settleRace(race, await read(race.key), context)));
-}
-
-/** Of all who tried to create the key the winner's bytes are there; without a winner one whose answer never came, or none. */
-function settleRace(race: Race, body: Buffer | null, context: string): void {
-  const won = race.attempts.filter(({ outcome }) => outcome === "won");
-  expect(won.length, `${context}: winners of ${race.key}`).toBeLessThanOrEqual(1);
-  const possible = won.length === 1 ? won : race.attempts;
-  const found = possible.find((attempt) => attempt.body === body?.toString());
-  if (found === undefined) {
-    expect([body?.toString() ?? null, won.length], `${context}: ${race.key}`).toEqual([null, 0]);
-    race.attempts.length = 0;
-    return;
-  }
-  found.outcome = "won";
-  race.attempts.splice(0, race.attempts.length, found);
 }
 
 /** Recovers in this process; answers how many writes that settled. */

@@ -327,7 +327,7 @@ describe("bodies in chunks, by hand", () => {
       ]);
       expect(await store.get(`wrong ${strategy}`)).toBeNull();
       expect((await upload(headers, bytes)).kind).toBe("done");
-      expect(await store.get(`wrong ${strategy}`)).toEqual(bytes);
+      expect((await store.get(`wrong ${strategy}`))?.equals(bytes)).toBe(true);
     },
   );
 

@@ -42,15 +42,16 @@ function keysOf(round: number, count: number): string[] {
 }
 
 async function commitRounds(link: NatsLink, rounds: number, keysPerRound = 20): Promise<ChangeEvent[]> {
-  const committed: ChangeEvent[] = [];
-  for (let round = 0; round < rounds; round += 1) {
-    for (let index = 0; index < STREAMS; index += 1) {
+  const commitTo = async (index: number) => {
+    const committed: ChangeEvent[] = [];
+    for (let round = 0; round < rounds; round += 1) {
       // The same key never stands in two streams.
       const keys = keysOf(round, keysPerRound).map((key) => `${index}/${key}`);
       committed.push(...(await commitKeys(link, index, keys)));
     }
-  }
-  return committed;
+    return committed;
+  };
+  return (await Promise.all([...Array(STREAMS).keys()].map(commitTo))).flat();
 }
 
 function byKey(events: readonly ChangeEvent[]): Map<string, number[]> {
@@ -146,7 +147,7 @@ describe("startEventPublisher()", () => {
   test("loses and repeats nothing and keeps the order when publishers take turns", async () => {
     await using cluster = await openCluster();
     const { link } = cluster;
-    const committing = commitRounds(link, 100);
+    const committing = commitRounds(link, 60);
     let done = false;
     void committing.finally(() => (done = true));
     while (!done) {
@@ -161,13 +162,13 @@ describe("startEventPublisher()", () => {
   test("loses nothing and keeps the order when the process that publishes is killed, again and again", async () => {
     await using cluster = await openCluster();
     const { link, nats } = cluster;
-    const committed = await commitRounds(link, 250);
+    const committed = await commitRounds(link, 60, 90);
     for (const lines of [1, 3, 6]) {
       const child = join(import.meta.dirname, "../support/publisher-child.ts");
       await using publisher = startChild(process.execPath, [child, "events", `${STREAMS}`, ...nats.urls]);
       await publisher.linesReach(lines);
       await publisher.kill();
-      committed.push(...(await commitRounds(link, 100)));
+      committed.push(...(await commitRounds(link, 10, 90)));
     }
     await using _ = startPublisher(link);
     expectAllInOrder(await readEvents(link, committed.length), committed);
@@ -177,11 +178,11 @@ describe("startEventPublisher()", () => {
     await using cluster = await openCluster();
     const { link, nats } = cluster;
     const other = await openTestLink(nats, { clusterName: "events" });
-    const committed = await commitRounds(link, 100);
+    const committed = await commitRounds(link, 40);
     {
       await using _ = startPublisher(link);
       await using __ = startPublisher(other);
-      committed.push(...(await commitRounds(link, 50)));
+      committed.push(...(await commitRounds(link, 20)));
       expectAllInOrder(await readEvents(link, committed.length), committed);
     }
     await other.close();
@@ -225,7 +226,7 @@ test("startEventPublisher() on three servers loses and repeats nothing and keeps
     await readEvents(link, 1);
   }
   const leader = await nats.leaderOf(link.names.eventsStream);
-  committed.push(...(await commitRounds(link, 250)));
+  committed.push(...(await commitRounds(link, 60, 90)));
   const registry = new Registry();
   await using publisher = startPublisher(link, { registry });
   await vi.waitUntil(async () => (await publishedCount(registry)) > 0, { interval: 1 });

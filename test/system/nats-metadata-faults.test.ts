@@ -11,6 +11,7 @@ import { REVISION_NONE } from "../../src/domain/ids.ts";
 import type { StoredRecord } from "../../src/domain/record.ts";
 import { systemClock } from "../../src/lib/clock.ts";
 import { deadlineIn } from "../../src/lib/deadline.ts";
+import { nextTurn } from "../../src/lib/next-turn.ts";
 import type { MetadataStore } from "../../src/metadata/metadata-store.ts";
 import { keysOf, list, soon } from "../support/metadata-calls.ts";
 import type { NatsCluster, NatsServer } from "../support/nats.ts";
@@ -206,6 +207,8 @@ class Load implements AsyncDisposable {
 
   async #read(store: MetadataStore, n: number): Promise<void> {
     for (let round = n; !this.#isOver; round += 1) {
+      // A store that answers at once must not keep the writers from their turn.
+      await nextTurn();
       const floor = new Map(this.#floor);
       const key = [...floor.keys()][round % Math.max(1, floor.size)] ?? "own-0-0";
       if (n > 0) {

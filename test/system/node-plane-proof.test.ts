@@ -249,7 +249,10 @@ describe("malformed requests", () => {
     type Seal = (kind: Parameters<FrameSealer["seal"]>[0], meta: Buffer, payload: Buffer) => Buffer;
     const none = Buffer.alloc(0);
     const bodies: Record<string, (seal: Seal) => Buffer[]> = {
-      "a cell out of order": (seal) => [seal("cell", encodeCellMeta(1, 0n), Buffer.from("x"))],
+      "a cell out of order": (seal) => [
+        seal("cell", encodeCellMeta(1, 0n), Buffer.from("x")),
+        seal("seal", none, Buffer.from("d")),
+      ],
       "a cell without bytes": (seal) => [seal("cell", encodeCellMeta(0, 0n), none)],
       "a cell without an index": (seal) => [seal("cell", none, Buffer.from("x"))],
       "no end": (seal) => [seal("cell", encodeCellMeta(0, 0n), Buffer.from("x"))],

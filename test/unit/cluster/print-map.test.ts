@@ -41,7 +41,7 @@ describe("clusterMap()", () => {
         curl -sS -T package-lock.json 'http://127.0.0.1:8000/objects/lock?strategy=ec'
         curl -sS http://127.0.0.1:8002/objects/lock | cmp - package-lock.json && echo identical    # through another gateway
         npx kintsugi status --url http://127.0.0.1:8000
-        KINTSUGI_NATS_PASSWORD=$(cat data/cluster/secrets/nats-password) npx kintsugi ls --nats nats://kintsugi@127.0.0.1:8301
+        KINTSUGI_NATS="nats://kintsugi:$(cat data/cluster/secrets/nats-password)@127.0.0.1:8301" npx kintsugi ls    # over NATS
 
       See it heal: kill any of them while you put and get; each comes back by itself:
         kill -9 1003    # node-1

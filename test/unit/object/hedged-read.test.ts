@@ -4,6 +4,7 @@ import type { Cell } from "../../../src/domain/blob.ts";
 import { StoreError } from "../../../src/domain/errors.ts";
 import type { NodeName } from "../../../src/domain/ids.ts";
 import type { StrategyChoice } from "../../../src/domain/manifest.ts";
+import type { Random } from "../../../src/lib/random.ts";
 import { getObject } from "../../../src/object/get.ts";
 import { putObject } from "../../../src/object/put.ts";
 import { settle } from "../../support/manual-clock.ts";
@@ -17,6 +18,7 @@ type Hanging = {
   readonly into: Uint8Array | undefined;
   readonly signal: AbortSignal | undefined;
   readonly answer: (cells: Cell[]) => void;
+  readonly refuse: (cause: Error) => void;
   /** What the node would have answered. */
   readonly real: () => Promise<Cell[]>;
 };
@@ -31,9 +33,9 @@ function openSilent() {
       async readCells(id, first, count, deadline, into, signal) {
         asked.push(real.node);
         if (!silent.has(real.node)) return await real.readCells(id, first, count, deadline, into, signal);
-        return await new Promise<Cell[]>((answer) => {
+        return await new Promise<Cell[]>((answer, refuse) => {
           const read = () => real.readCells(id, first, count, ANY_TIME, into, signal);
-          hanging.push({ node: real.node, into, signal, answer, real: read });
+          hanging.push({ node: real.node, into, signal, answer, refuse, real: read });
         });
       },
     }),
@@ -45,6 +47,9 @@ function openSilent() {
 function answerTooLate(hanging: readonly Hanging[]): void {
   for (const { into, signal } of hanging) if (signal?.aborted !== true) into?.fill(0xee);
 }
+
+/** Asks the copies in their order. */
+const FIRST: Random = { next: () => 0, bytes: () => new Uint8Array(0) };
 
 /** Reads while time passes; answers how much of it the read took. */
 async function readTimed(
@@ -58,7 +63,7 @@ async function readTimed(
     answerTooLate(hanging);
     return result;
   };
-  const deps = { ...store.deps, coder: override(coder, { verifyAndDecode }) };
+  const deps = { ...store.deps, random: FIRST, coder: override(coder, { verifyAndDecode }) };
   const startMs = store.clock.monotonicMs();
   let isDone = false;
   const reading = getObject(deps, { ...getRequest("k"), range: more.range ?? null })
@@ -109,6 +114,11 @@ describe("getObject()", () => {
       expect(store.deps.memory.used).toBe(0);
       expect(await metric(store.deps.metrics.hedgesStarted)).toBeGreaterThan(0);
       expect(await metric(store.deps.metrics.hedgesWon)).toBeGreaterThan(0);
+      for (const [at, { answer, refuse }] of hanging.entries()) {
+        if (at % 2 === 0) answer([]);
+        else refuse(new StoreError("node_unavailable", "The connection was closed", { retriable: true }));
+      }
+      await settle();
       expect(await metric(store.deps.metrics.degradedReads), "nothing is missing or damaged").toBe(0);
       expect(
         store.deps.membership.snapshot().every(({ state }) => state === "live"),
@@ -165,6 +175,16 @@ describe("getObject()", () => {
     expect(await metric(store.deps.metrics.degradedReads)).toBe(1);
   });
 
+  it("asks a silent node once in a transfer, however many stripes it has", async () => {
+    const parts = openSilent();
+    const { store, silent, asked } = parts;
+    const bytes = noise(30_000_000, 11);
+    const { nodes } = await putObject(store.deps, putRequest("k", bytes, { strategy: "ec" }));
+    silent.add(nodes[2] as NodeName);
+    expect((await readTimed(parts)).bytes.equals(bytes)).toBe(true);
+    expect(asked.filter((node) => silent.has(node))).toHaveLength(1);
+  });
+
   it("does not ask a silent node first again and again, and finds out when it is back", async () => {
     const parts = openSilent();
     const { store, silent, asked } = parts;
@@ -178,6 +198,9 @@ describe("getObject()", () => {
     };
     expect(await readMany(40), "three misses are enough").toBe(3);
     expect(await readMany(40)).toBe(0);
+    store.clock.advance(1_000);
+    expect(await readMany(40), "one tries again").toBe(1);
+    store.clock.advance(1_000);
     silent.clear();
     store.clock.advance(1_000);
     expect(await readMany(40)).toBeGreaterThan(5);
@@ -223,6 +246,25 @@ describe("getObject()", () => {
     expect(read.tookMs).toBeLessThan(SOON_MS);
     taken?.release();
     expect(store.deps.memory.used).toBe(0);
+  });
+
+  it("does not go from copy to copy for ever: the last one has all the time that a wait on a node has", async () => {
+    const parts = openSilent();
+    const { store, silent, hanging } = parts;
+    const bytes = noise(1_000_000, 8);
+    const { nodes } = await putObject(store.deps, putRequest("k", bytes, { strategy: "replication" }));
+    for (const node of nodes) silent.add(node);
+    store.deps.memory.tryAcquire(store.deps.memory.limit - 1_100_000);
+    const reading = store.read("k");
+    for (let turn = 0; turn < 100; turn += 1) {
+      store.clock.advance(50);
+      await settle();
+      await settle();
+    }
+    expect(hanging.map(({ signal }) => signal?.aborted)).toEqual([true, true, false]);
+    const last = hanging[2] as Hanging;
+    last.answer(await last.real());
+    expect((await reading)?.equals(bytes)).toBe(true);
   });
 
   it("reports a node that cannot be reached as down, so that others need not find out", async () => {

@@ -135,6 +135,41 @@ describe("finishWrite() of a write that recovery has completed", () => {
   });
 });
 
+describe("finishWrite() of a write that recovery has completed and somebody has patched", () => {
+  it("frees what it stored beside the blobs that the records named", async () => {
+    const hot = (letter: string) => `{"battery": "${letter.repeat(15_000)}", "seen": "${letter.repeat(15_000)}"`;
+    const bytes = Buffer.from(`${hot("a")}, "pad": "${"x".repeat(300_000)}"}`);
+    const arrival = Promise.withResolvers<void>();
+    let slow: NodeName | null = null;
+    const { store, state } = openHeldUp(
+      async (held) => {
+        slow = null;
+        await held.recover({ writerDead: false });
+        await patch(held, `${hot("b")}}`);
+      },
+      (real) => ({
+        // The first hot blob is slow; a spare takes its place, and then there are two of it.
+        async put(blob, deadline) {
+          if (state.armed && blob.id.endsWith(".hot.0")) slow ??= real.node;
+          if (slow === real.node && blob.id.endsWith(".hot.0")) await arrival.promise;
+          await real.put(blob, deadline);
+        },
+      }),
+    );
+    state.armed = true;
+    const putting = putObject(store.deps, putRequest("k", bytes, { strategy: "field_hybrid" }));
+    putting.catch(() => {});
+    while (state.armed) {
+      store.clock.advance(STRAGGLER_MS / 4);
+      await settle();
+    }
+    expect(await putting).toMatchObject({ created: true });
+    arrival.resolve();
+    expect(String(await store.read("k")).startsWith(hot("b"))).toBe(true);
+    await expectQuiet(store);
+  });
+});
+
 describe("a commit that was taken though nobody said so", () => {
   /** The metadata store tries again by itself, and meets its own first try. */
   function openRepeating(): MemoryStore {
@@ -229,6 +264,35 @@ describe("finishWrite() that fails late", () => {
     await store.recover();
     await expectQuiet(store);
     expect((await store.read("k"))?.equals(noise(100_000, 3))).toBe(true);
+  });
+
+  it("leaves its blobs to recovery when the log cannot say whether it took a second intent", async () => {
+    const state = { armed: false };
+    const store: MemoryStore = openMemoryStore({
+      wal: (real) => ({
+        async append(intent, deadline) {
+          const sequence = await real.append(intent, deadline);
+          if (state.armed && intent.replaces.length > 0) throw new StoreError("wal_unavailable", "No answer");
+          return sequence;
+        },
+      }),
+      metadata: (real) => ({
+        async commit(change, deadline) {
+          if (!state.armed) {
+            await putObject({ ...store.deps, metadata: real }, putRequest("k", noise(6_000, 2)));
+            state.armed = true;
+          }
+          return await real.commit(change, deadline);
+        },
+      }),
+    });
+    const put = putObject(store.deps, putRequest("k", noise(100_000), { strategy: "ec" }));
+    await expect(put).rejects.toMatchObject({ code: "wal_unavailable" });
+    expect(store.deps.active.size).toBe(0);
+    // The second intent may be durable: whoever finds it finds all of its blobs.
+    expect(await store.recover({ writerDead: false })).toMatchObject({ resurrected: 1 });
+    expect((await store.read("k"))?.equals(noise(100_000))).toBe(true);
+    await expectQuiet(store);
   });
 
   it("costs no commit when it fails at once", async () => {

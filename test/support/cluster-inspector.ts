@@ -1,0 +1,109 @@
+/** Looks into a running cluster from beside it, as one more process: records, log, and what every node really holds. */
+import { mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { Registry } from "prom-client";
+import type { BlobStore } from "../../src/blob/blob-store.ts";
+import { createHttpBlobStore } from "../../src/blob/http-blob-store.ts";
+import type { NodeName } from "../../src/domain/ids.ts";
+import { blobSetsOf, placedBlobsOf } from "../../src/domain/manifest.ts";
+import type { StoredRecord } from "../../src/domain/record.ts";
+import { systemClock } from "../../src/lib/clock.ts";
+import { deadlineIn } from "../../src/lib/deadline.ts";
+import { silentLogger } from "../../src/lib/logger.ts";
+import { systemRandom } from "../../src/lib/random.ts";
+import { openNatsMetadataStore } from "../../src/metadata/nats-metadata-store.ts";
+import { openNatsLink } from "../../src/nats/nats-link.ts";
+import { openNatsWal } from "../../src/wal/nats-wal.ts";
+import type { LocalCluster } from "./cluster.ts";
+
+export type ClusterInspector = AsyncDisposable & {
+  records(): Promise<StoredRecord[]>;
+  openIntents(): Promise<string[]>;
+  /** Sealed blobs that no record names, as `id@node`. Only of nodes that run. */
+  orphans(): Promise<string[]>;
+  /** Blobs that a record names and its node does not have. */
+  missing(): Promise<string[]>;
+};
+
+const WAIT_MS = 20_000;
+const PAGE = 1_000;
+
+export async function openInspector(cluster: LocalCluster, metadataStreams = 3): Promise<ClusterInspector> {
+  const stack = new AsyncDisposableStack();
+  const system = { clock: systemClock, random: systemRandom, logger: silentLogger };
+  const soon = () => deadlineIn(systemClock, WAIT_MS);
+  const indexDir = await mkdtemp(join(tmpdir(), "kintsugi-inspect-"));
+  stack.defer(() => rm(indexDir, { recursive: true, force: true }));
+  const none = { token: null, credsFile: null, tlsCaFile: null, tlsCertFile: null, tlsKeyFile: null };
+  const { user, pass: password } = cluster.natsLogin;
+  const names = { clusterName: "main", processName: "inspector", streamReplicas: cluster.nats.length };
+  const link = await openNatsLink(
+    { ...none, ...names, servers: cluster.natsUrls, user, password, connectMs: WAIT_MS },
+    system,
+  );
+  stack.defer(() => link.close());
+  const metadata = await openNatsMetadataStore(link, { streamCount: metadataStreams, indexDir, registry: null });
+  stack.defer(() => metadata.close());
+  const wal = await openNatsWal(link, { registry: null });
+  stack.defer(() => wal.close());
+  const registry = new Registry();
+  const { clusterSecret } = cluster;
+  const stores = cluster.nodes.map((node): [node: LocalCluster["nodes"][number], store: BlobStore] => [
+    node,
+    createHttpBlobStore({
+      ...{ ...system, clusterSecret, registry },
+      node: node.name as NodeName,
+      addressOf: () => node.url,
+    }),
+  ]);
+  stack.defer(async () => void (await Promise.all(stores.map(([, store]) => store.close()))));
+
+  async function records(): Promise<StoredRecord[]> {
+    const all: StoredRecord[] = [];
+    for (;;) {
+      const last = all.at(-1)?.record;
+      const page = await metadata.scan(
+        last === undefined ? null : { bucket: last.bucket, key: last.key },
+        PAGE,
+        soon(),
+      );
+      if (page.length === 0) return all;
+      all.push(...page);
+    }
+  }
+
+  async function compare(): Promise<{ named: Set<string>; held: Set<string> }> {
+    const named = (await records()).flatMap(({ record }) => blobSetsOf(record.manifest).flatMap(placedBlobsOf));
+    const held: string[] = [];
+    for (const [node, store] of stores.filter(([{ isRunning }]) => isRunning)) {
+      for (let after = ""; ;) {
+        const page = await store.list(after, PAGE, soon());
+        if (page.length === 0) break;
+        held.push(...page.map(({ id }) => `${id}@${node.name}`));
+        after = page.at(-1)?.id ?? "";
+      }
+    }
+    const running = new Set(stores.filter(([{ isRunning }]) => isRunning).map(([{ name }]) => name));
+    const reachable = named.filter(({ node }) => running.has(node));
+    return { named: new Set(reachable.map(({ id, node }) => `${id}@${node}`)), held: new Set(held) };
+  }
+
+  const opened = stack.move();
+  return {
+    records,
+    async openIntents() {
+      const entries = await wal.readOpen(0, 100_000, soon());
+      return entries.map(({ intent }) => `${intent.txid} of ${intent.writer} on ${intent.key}`);
+    },
+    async orphans() {
+      const { named, held } = await compare();
+      return [...held].filter((name) => !named.has(name));
+    },
+    async missing() {
+      const { named, held } = await compare();
+      return [...named].filter((name) => !held.has(name));
+    },
+    [Symbol.asyncDispose]: () => opened.disposeAsync(),
+  };
+}
