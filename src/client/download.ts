@@ -53,19 +53,32 @@ class Session {
     this.transfer = answer.headers?.get(HEADER.transfer) || null;
     this.window = Number(answer.headers?.get(HEADER.window)) || WINDOW_CHUNKS;
     this.#limit = this.window;
-    if (this.transfer === null) this.waiting.push(answer.data);
+    if (this.transfer !== null) return;
+    this.waiting.push(answer.data);
+    this.#ear.close();
   }
 
   hear(frame: Frame): void {
-    if (frame.kind === "data") {
-      if (frame.index === this.arrived) {
+    switch (frame.kind) {
+      case "data":
+        if (frame.index > this.arrived) this.lost = true;
+        if (frame.index !== this.arrived) break;
         this.arrived += 1;
         this.waiting.push(frame.payload);
-      } else if (frame.index > this.arrived) this.lost = true;
-    } else if (frame.kind === "end" && frame.index !== this.arrived) this.lost = true;
-    else if (frame.kind === "failed") this.failure ??= errorOfAnswer(frame.payload, false);
-    // What the gateway has sent before its answer has arrived, or never will.
-    else if (frame.kind === "credit" && frame.index > this.arrived) this.lost = true;
+        break;
+      case "end":
+      case "credit":
+        // What the gateway sent before this has arrived, or never will.
+        if (frame.index > this.arrived) this.lost = true;
+        break;
+      case "failed":
+        this.failure ??= errorOfAnswer(frame.payload, false);
+        // Nothing follows; an object that is never read must not be held on to.
+        this.#ear.close();
+        break;
+      default:
+        return;
+    }
     this.onFrame();
   }
 
@@ -93,7 +106,8 @@ export class Download implements AsyncIterableIterator<Uint8Array> {
   readonly #link: GatewayLink;
   readonly #plan: DownloadPlan;
   readonly #digest = createHash("sha256");
-  readonly #endReconnects: () => void;
+  /** Null before the first byte is wanted. */
+  #endReconnects: (() => void) | null = null;
   #session: Session;
   #givenBytes = 0;
   #reopened = 0;
@@ -106,10 +120,6 @@ export class Download implements AsyncIterableIterator<Uint8Array> {
     this.#plan = plan;
     this.#session = session;
     session.onFrame = () => this.#wakeUp();
-    this.#endReconnects = link.onReconnect(() => {
-      this.#interrupted = true;
-      this.#wakeUp();
-    });
   }
 
   /** Sends a get that lets a gateway answer in chunks. `planOf` reads the answer; null when there is no body to come. */
@@ -138,6 +148,10 @@ export class Download implements AsyncIterableIterator<Uint8Array> {
   /** @throws {KintsugiError} `precondition_failed` when the object changed meanwhile, `digest_mismatch` at the end */
   async next(): Promise<IteratorResult<Uint8Array, void>> {
     const sinceMs = this.#link.clock.monotonicMs();
+    this.#endReconnects ??= this.#link.onReconnect(() => {
+      this.#interrupted = true;
+      this.#wakeUp();
+    });
     try {
       for (;;) {
         if (this.#done) return { done: true, value: undefined };
@@ -181,7 +195,7 @@ export class Download implements AsyncIterableIterator<Uint8Array> {
   #end(): void {
     if (this.#done) return;
     this.#done = true;
-    this.#endReconnects();
+    this.#endReconnects?.();
     this.#leave();
   }
 

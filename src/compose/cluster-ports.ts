@@ -3,6 +3,7 @@ import type { Registry } from "prom-client";
 import type { BlobStore } from "../blob/blob-store.ts";
 import { createHttpBlobStore } from "../blob/http-blob-store.ts";
 import type { Config } from "../config.ts";
+import type { StoreError } from "../domain/errors.ts";
 import type { NodeName } from "../domain/ids.ts";
 import type { NodeInfo, ProcessRole } from "../domain/node-info.ts";
 import type { NatsMembership } from "../membership/nats-membership.ts";
@@ -31,6 +32,8 @@ export type ClusterPorts = {
   readonly nodes: ReadonlyMap<NodeName, BlobStore>;
   readonly pins: ReadPins;
   readonly remotePins: NatsPinBoard;
+  /** Settles when another process took this one's name, or the index met a storage error. */
+  readonly failed: Promise<StoreError>;
 };
 
 /** A pin shorter than this is covered by the delay before blobs are freed. */
@@ -56,7 +59,9 @@ export async function openClusterPorts(
   const { metadataStreams: streamCount } = config.cluster;
   await Promise.all([ensureMetadataStreams(link, streamCount), ensureWalStream(link)]);
   const indexDir = join(config.dataDir, "index");
-  const metadata = await openNatsMetadataStore(link, { streamCount, indexDir, registry });
+  const { promise: indexFailed, resolve: failIndex } = Promise.withResolvers<StoreError>();
+  const index = { streamCount, indexDir, registry, onFailed: failIndex };
+  const metadata = await openNatsMetadataStore(link, index);
   open.defer(() => metadata.close());
   const wal = await openNatsWal(link, { registry });
   open.defer(() => wal.close());
@@ -70,7 +75,8 @@ export async function openClusterPorts(
   });
   const membership = await joinMembers(config, system, link, { role: self.role, port: self.port, describe }, open);
   const nodes = connectNodes(config, system, membership, registry, open);
-  return { link, metadata, wal, membership, nodes, pins, remotePins };
+  const failed = Promise.race([membership.lost, indexFailed]);
+  return { link, metadata, wal, membership, nodes, pins, remotePins, failed };
 }
 
 /** A client for every node that is known, and for those that come. */

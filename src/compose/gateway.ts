@@ -30,7 +30,7 @@ export async function openGateway(config: Config, system: System): Promise<OpenG
   try {
     const registry = createRegistry();
     const self = { role: "gateway", port: portOf(config, "gateway") } as const;
-    const { link, ...ports } = await openClusterPorts(config, system, self, registry, open);
+    const { link, failed, ...ports } = await openClusterPorts(config, system, self, registry, open);
     const lease = await openNatsLease(link);
     open.defer(() => lease.close());
     const locality = { region: config.region, zone: config.zone };
@@ -43,7 +43,7 @@ export async function openGateway(config: Config, system: System): Promise<OpenG
     const opened = open.move();
     return {
       ...{ link, registry, cluster },
-      failed: ports.membership.lost,
+      failed,
       api: bindObjectApi(deps),
       close: () => opened.disposeAsync(),
     };

@@ -47,7 +47,7 @@ export async function openHealer(config: Config, system: System): Promise<OpenHe
       return { openIntents: recovery?.openIntents ?? Number.NaN, eventLag: term?.events.lag ?? Number.NaN };
     };
     const self = { role: "healer", port: portOf(config, "healer"), load } as const;
-    const { link, ...ports } = await openClusterPorts(config, system, self, registry, open);
+    const { link, failed, ...ports } = await openClusterPorts(config, system, self, registry, open);
     const lease = await openNatsLease(link);
     open.defer(() => lease.close());
     const healerMetrics = createHealerMetrics(registry, clock);
@@ -82,7 +82,7 @@ export async function openHealer(config: Config, system: System): Promise<OpenHe
       name: link.processName,
       registry,
       status: () => ({ ...healerStatus(leadership, term?.recovery ?? null), eventLag: term?.events.lag ?? null }),
-      failed: ports.membership.lost,
+      failed,
       close: () => opened.disposeAsync(),
     };
   } catch (cause) {

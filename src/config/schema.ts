@@ -324,7 +324,7 @@ const rootShape = {
     name: setting(nodeName, "main", "Name of the cluster; several may share NATS servers"),
     metadataStreams: setting(
       wholeNumber({ min: 1, max: 64 }),
-      3,
+      2,
       "JetStream streams that metadata is spread over; fixed when the cluster is made",
     ),
     streamReplicas: setting(

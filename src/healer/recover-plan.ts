@@ -97,8 +97,9 @@ export function planRecovery(state: RecoverState): RecoverPlan {
   const { intent, stored, writerDead, bounds } = state;
   if (stored === null && intent.revisionSeen !== REVISION_NONE) return { action: "wait" };
   if (isCleanUp(intent)) return planCleanUp(state);
+  const replacedMs = bounds.releaseMs - state.replacedMs;
   if (stored !== null && isCommitted(stored.record, intent)) {
-    return { action: "finish", ...endingOf(state, stored.record, 0, 0) };
+    return { action: "finish", ...endingOf(state, stored.record, { replacedMs }) };
   }
   const fenced = stored?.record.fencedTxids.includes(intent.txid) === true;
   const unchanged = !fenced && (stored?.revision ?? REVISION_NONE) === intent.revisionSeen;
@@ -106,13 +107,14 @@ export function planRecovery(state: RecoverState): RecoverPlan {
     const record = resurrectable(state);
     // The next look meets the commit: it has the time to find what a writer that slept seals now.
     if (record !== null) {
-      return { action: "resurrect", record, ...endingOf(state, record, 0, writerDead ? 0 : bounds.releaseMs) };
+      const restMs = writerDead ? 0 : bounds.releaseMs;
+      return { action: "resurrect", record, ...endingOf(state, record, { replacedMs: bounds.releaseMs, restMs }) };
     }
     if (couldReachQuorum(state) && state.ageMs < bounds.patienceMs) return { action: "wait" };
   }
   const restMs = writerDead ? 0 : bounds.lookAgainMs - state.fencedMs;
-  const readersMs = unchanged ? 0 : bounds.releaseMs - state.overMs;
-  const ending = endingOf(state, stored?.record ?? null, readersMs, restMs);
+  const oursMs = unchanged ? 0 : bounds.releaseMs - state.overMs;
+  const ending = endingOf(state, stored?.record ?? null, { oursMs, replacedMs, restMs });
   return { action: "roll_back", fence: !fenced && !writerDead, ...ending };
 }
 
@@ -126,21 +128,24 @@ export function isCleanUp(intent: Intent): boolean {
 }
 
 function planCleanUp(state: RecoverState): RecoverPlan {
-  const ending = endingOf(state, state.stored?.record ?? null, 0, 0);
+  const ending = endingOf(state, state.stored?.record ?? null, {});
   const { after } = ending;
   const nothingNew = after.then === "clean_up" && after.blobs.length === state.intent.replaces.length;
   return nothingNew ? { action: "wait" } : { action: "finish", ...ending };
 }
 
-/** Ends an intent whose outcome is `record`: its own blobs may go in `oursMs`, the intent not before `restMs`. */
-function endingOf(state: RecoverState, record: ObjectRecord | null, oursMs: number, restMs: number): Ending {
-  const { intent, unasked, givenUp, bounds } = state;
+/** In how many milliseconds the txid's own blobs may go, those that it replaced, and the intent itself. */
+type Waits = { readonly oursMs?: number; readonly replacedMs?: number; readonly restMs?: number };
+
+/** Ends an intent whose outcome is `record`. */
+function endingOf(state: RecoverState, record: ObjectRecord | null, waits: Waits): Ending {
+  const { intent, unasked, givenUp } = state;
+  const { oursMs = 0, replacedMs = 0, restMs = 0 } = waits;
   const kept = new Set(record === null ? [] : blobSetsOf(record.manifest).flatMap(placedBlobsOf).map(nameOf));
   const unnamed = (blobs: readonly PlacedBlob[]) => blobs.filter((blob) => !kept.has(nameOf(blob)));
 
   // What the write replaced is garbage unless the current version still names it, whoever has replaced it since.
   const replaced = unnamed(intent.replaces).filter(({ node }) => !givenUp.has(node));
-  const replacedMs = isCleanUp(intent) ? 0 : bounds.releaseMs - state.replacedMs;
   const ours = unnamed([...state.found.flatMap(placedBlobsOf), ...state.strays]);
   const remove = [
     ...(oursMs > 0 ? [] : ours),

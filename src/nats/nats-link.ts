@@ -4,9 +4,10 @@
  */
 import { readFileSync } from "node:fs";
 import type { ConnectionOptions, NatsConnection } from "@nats-io/transport-node";
-import { connect, credsAuthenticator } from "@nats-io/transport-node";
+import { connect, credsAuthenticator, errors } from "@nats-io/transport-node";
 import { StoreError } from "../domain/errors.ts";
 import type { Clock } from "../lib/clock.ts";
+import { deadlineIn, remainingMs } from "../lib/deadline.ts";
 import type { Logger } from "../lib/logger.ts";
 import type { Random } from "../lib/random.ts";
 import type { NatsNames } from "./nats-names.ts";
@@ -46,6 +47,8 @@ export type NatsLink = {
   close(): Promise<void>;
 };
 
+/** One server that accepts and says nothing, as a stopped one does, must not hold up the way to the others. */
+const DIAL_MS = 2_000;
 const RECONNECT_WAIT_MS = 250;
 const PING_INTERVAL_MS = 2_000;
 /** Pings without an answer after which a connection is given up: a half-open one is noticed in a few seconds. */
@@ -57,20 +60,7 @@ export async function openNatsLink(
   system: { readonly clock: Clock; readonly random: Random; readonly logger: Logger },
 ): Promise<NatsLink> {
   const { processName, clusterName, streamReplicas } = settings;
-  const connection = await connect({
-    ...connectionOptionsOf(settings),
-    name: `kintsugi ${processName}`,
-    timeout: settings.connectMs,
-  }).catch((cause: unknown) => {
-    throw new StoreError(
-      "nats_unavailable",
-      `Cannot reach NATS at ${settings.servers.join(", ")}: ${reasonOf(cause)}`,
-      {
-        retriable: true,
-        cause,
-      },
-    );
-  });
+  const connection = await connectWithin(settings, system.clock);
   void logStatus(connection, system.logger);
   return {
     ...system,
@@ -80,6 +70,29 @@ export async function openNatsLink(
     processName,
     close: () => closeConnection(connection),
   };
+}
+
+/** Tries until `connectMs` have passed: servers may start at the same moment as this process. */
+async function connectWithin(settings: NatsLinkSettings, clock: Clock): Promise<NatsConnection> {
+  const options = { ...connectionOptionsOf(settings), name: `kintsugi ${settings.processName}` };
+  const deadline = deadlineIn(clock, settings.connectMs);
+  for (;;) {
+    try {
+      return await connect(options);
+    } catch (cause) {
+      if (isRefusal(cause) || remainingMs(clock, deadline) === 0) {
+        const servers = settings.servers.join(", ");
+        const message = `Cannot reach NATS at ${servers}: ${reasonOf(cause)}`;
+        throw new StoreError("nats_unavailable", message, { retriable: true, cause });
+      }
+    }
+    await clock.sleep(RECONNECT_WAIT_MS);
+  }
+}
+
+/** A wrong password does not become right by trying. */
+function isRefusal(cause: unknown): boolean {
+  return cause instanceof errors.AuthorizationError || cause instanceof errors.UserAuthenticationExpiredError;
 }
 
 /** What every connection has in common, that of a client too. @throws {StoreError} `config_invalid` */
@@ -97,6 +110,7 @@ export function connectionOptionsOf(settings: NatsSettings): ConnectionOptions {
     ...(token === null ? {} : { token }),
     ...(credsFile === null ? {} : { authenticator: credsAuthenticator(Buffer.from(readText(credsFile))) }),
     ...(Object.keys(tls).length === 0 ? {} : { tls }),
+    timeout: DIAL_MS,
     maxReconnectAttempts: -1,
     reconnectTimeWait: RECONNECT_WAIT_MS,
     pingInterval: PING_INTERVAL_MS,

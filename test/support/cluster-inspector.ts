@@ -29,7 +29,7 @@ export type ClusterInspector = AsyncDisposable & {
 const WAIT_MS = 20_000;
 const PAGE = 1_000;
 
-export async function openInspector(cluster: LocalCluster, metadataStreams = 3): Promise<ClusterInspector> {
+export async function openInspector(cluster: LocalCluster, metadataStreams = 2): Promise<ClusterInspector> {
   const stack = new AsyncDisposableStack();
   const system = { clock: systemClock, random: systemRandom, logger: silentLogger };
   const soon = () => deadlineIn(systemClock, WAIT_MS);
