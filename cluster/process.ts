@@ -5,7 +5,7 @@
 import { spawn, type ChildProcess } from "node:child_process";
 import { createWriteStream, mkdirSync, type WriteStream } from "node:fs";
 import { dirname } from "node:path";
-import { createInterface } from "node:readline";
+import type { Readable } from "node:stream";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Guard } from "./guard.ts";
 import type { ProcessPlan } from "./plan.ts";
@@ -22,7 +22,7 @@ export type ProcessEvents = {
 
 /** Enough for the reason why something failed, and for a test that looks for a line. */
 const LOG_CHARACTERS_KEPT = 1_048_576;
-const LINES_KEPT = 2_000;
+const OPENING_CHARACTERS_KEPT = 262_144;
 const LAST_LINES_SHOWN = 12;
 const POLL_MS = 40;
 
@@ -32,9 +32,9 @@ export class ClusterProcess {
   readonly #events: ProcessEvents;
   #child: ChildProcess | null = null;
   #exited: Promise<Exit> = Promise.resolve({ code: null, signal: null });
-  #log = "";
-  /** Of the present life alone. */
-  #lines: string[] = [];
+  readonly #log = new LogTail(LOG_CHARACTERS_KEPT);
+  /** What it has written in its present life before it was ready. */
+  #opening = "";
   #logFile: WriteStream | null = null;
   #isReady = false;
   /** Whether the end that comes next was asked for. */
@@ -62,7 +62,7 @@ export class ClusterProcess {
 
   /** What it wrote last, of all its lives. */
   logs(): string {
-    return this.#log;
+    return this.#log.text();
   }
 
   /** Resolves when its present life has ended and all its output has been read. */
@@ -119,11 +119,9 @@ export class ClusterProcess {
     this.#logFile = file;
     this.#isReady = false;
     this.#ending = false;
-    this.#lines = [];
+    this.#opening = "";
     if (child.pid !== undefined) this.#guard.watch(child.pid);
-    for (const output of [child.stdout, child.stderr]) {
-      createInterface({ input: output }).on("line", (line) => this.#keep(line));
-    }
+    for (const output of [child.stdout, child.stderr]) readLines(output, (lines) => this.#keep(lines));
     this.#exited = this.#watchEnd(child, file);
   }
 
@@ -131,7 +129,7 @@ export class ClusterProcess {
     const exit = await new Promise<Exit>((resolve) => {
       child.once("close", (code, signal) => resolve({ code, signal }));
       child.once("error", (cause) => {
-        this.#keep(`cannot be started: ${cause.message}`);
+        this.#keep(`cannot be started: ${cause.message}\n`);
         if (child.pid === undefined) resolve({ code: null, signal: null });
       });
       // Its children would keep its ports, and its output open.
@@ -145,16 +143,18 @@ export class ClusterProcess {
     return exit;
   }
 
-  #keep(line: string): void {
-    this.#log = `${this.#log}${line}\n`.slice(-LOG_CHARACTERS_KEPT);
-    if (this.#lines.push(line) > LINES_KEPT) this.#lines.shift();
-    this.#logFile?.write(`${line}\n`);
-    this.#events.onLine?.(this, line);
+  /** Takes whole lines. A busy process writes thousands in a second: they are looked at one by one only by who asks. */
+  #keep(lines: string): void {
+    this.#log.append(lines);
+    if (!this.#isReady) this.#opening = (this.#opening + lines).slice(-OPENING_CHARACTERS_KEPT);
+    this.#logFile?.write(lines);
+    if (this.#events.onLine === undefined) return;
+    for (const line of lines.trimEnd().split("\n")) this.#events.onLine(this, line);
   }
 
   async #untilReady(signal: AbortSignal): Promise<void> {
     const overdueAt = performance.now() + this.plan.readyMsMax;
-    while (!(await isReady(this.plan.readiness, this.#lines))) {
+    while (!(await isReady(this.plan.readiness, this.#opening))) {
       const reason = !this.isRunning
         ? describeExit(await this.#exited)
         : signal.aborted
@@ -164,7 +164,7 @@ export class ClusterProcess {
             : null;
       if (reason !== null) {
         await this.kill9();
-        throw new Error(`${this.name} ${reason}${lastLinesOf(this.#lines)}`);
+        throw new Error(`${this.name} ${reason}${lastLinesOf(this.#opening)}`);
       }
       await sleep(POLL_MS);
     }
@@ -191,7 +191,47 @@ export function describeExit({ code, signal }: Exit): string {
   return code === null ? "could not be started" : `ended with exit code ${code}`;
 }
 
-function lastLinesOf(lines: readonly string[]): string {
+function lastLinesOf(text: string): string {
+  const lines = text.split("\n").filter((line) => line !== "");
   const shown = lines.slice(-LAST_LINES_SHOWN).map((line) => `\n  ${line}`);
   return shown.length === 0 ? " and wrote nothing" : `; it wrote:${shown.join("")}`;
+}
+
+/** Hands on what comes in pieces that end with a line, so that two outputs of a process never mix within one. */
+function readLines(output: Readable, take: (lines: string) => void): void {
+  let rest = "";
+  output.setEncoding("utf8");
+  output.on("data", (text: string) => {
+    const end = text.lastIndexOf("\n") + 1;
+    if (end > 0) take(rest + text.slice(0, end));
+    rest = end > 0 ? text.slice(end) : rest + text;
+  });
+  output.once("end", () => {
+    if (rest !== "") take(`${rest}\n`);
+  });
+}
+
+/** The end of a log, kept in pieces: a text that is cut anew for every line would be copied for every line. */
+class LogTail {
+  readonly #charactersMax: number;
+  #pieces: string[] = [];
+  #characters = 0;
+
+  constructor(charactersMax: number) {
+    this.#charactersMax = charactersMax;
+  }
+
+  append(piece: string): void {
+    this.#pieces.push(piece);
+    this.#characters += piece.length;
+    // Twice as much may gather, so that most calls cut nothing.
+    if (this.#characters > 2 * this.#charactersMax) this.#pieces = [this.text()];
+  }
+
+  text(): string {
+    const text = this.#pieces.join("").slice(-this.#charactersMax);
+    this.#pieces = [text];
+    this.#characters = text.length;
+    return text;
+  }
 }

@@ -10,10 +10,11 @@ export type Readiness =
 
 const PROBE_MS_MAX = 2_000;
 
-export async function isReady(readiness: Readiness, lines: readonly string[]): Promise<boolean> {
+/** `written`: what it has written since it was started. */
+export async function isReady(readiness: Readiness, written: string): Promise<boolean> {
   switch (readiness.kind) {
     case "line":
-      return lines.some((line) => line.startsWith(readiness.start));
+      return `\n${written}`.includes(`\n${readiness.start}`);
     case "http":
       return (await readJson(readiness.url)) !== null;
     case "port":

@@ -4,12 +4,14 @@ import type { ProcessRole } from "./plan.ts";
 const SHOWN_PER_WINDOW_MAX = 3;
 const WINDOW_MS = 10_000;
 const LEVEL_WARN = 40;
+const INFO_START = '{"level":30,';
 
 /** The warning in a line of a log, in words; null for everything else. */
 export function warningOf(role: ProcessRole, line: string): string | null {
   if (role === "nats") return /\[(?:FTL)\] (.*)$/.exec(line)?.[1] ?? null;
   if (role === "nginx") return /\[(?:crit|alert|emerg)\] (?:\d+#\d+: )?(.*)$/.exec(line)?.[1] ?? null;
-  if (!line.startsWith("{")) return null;
+  // Most lines tell of a request that went well, and there are thousands of them.
+  if (!line.startsWith("{") || line.startsWith(INFO_START)) return null;
   const { level, time: _, msg, ...fields } = parseFields(line);
   if (typeof level !== "number" || level < LEVEL_WARN) return null;
   const rest = Object.entries(fields).map(([name, value]) => `${name}=${String(value)}`);

@@ -43,7 +43,7 @@ export class NodeAnswer {
     this.#status = status;
   }
 
-  /** @throws {StoreError} `format_unknown`, `node_refused` for what the node cannot have sent */
+  /** Keeps nothing of `piece` itself. @throws {StoreError} `format_unknown`, `node_refused` for what the node cannot have sent */
   feed(piece: Buffer): void {
     if (this.#status !== 200) return this.#keepRefusal(piece);
     for (let at = 0; at < piece.length;) {
@@ -84,7 +84,7 @@ export class NodeAnswer {
 
   #keepRefusal(piece: Buffer): void {
     if (this.#refusalBytes >= WIRE_LIMITS.refusalBytesMax) return;
-    this.#refusal.push(piece);
+    this.#refusal.push(Buffer.from(piece));
     this.#refusalBytes += piece.length;
   }
 }

@@ -118,7 +118,7 @@ function askPlainly(connection: HttpConnection, request: Buffer): Promise<{ stat
       onBody: (piece) => {
         bytes += piece.length;
         if (bytes > WIRE_LIMITS.refusalBytesMax) connection.destroy(new Error("the answer to a handshake is too long"));
-        pieces.push(piece);
+        pieces.push(Buffer.from(piece));
       },
       onEnd: () => resolve({ status, body: Buffer.concat(pieces) }),
       onFailure: reject,

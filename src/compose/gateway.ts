@@ -8,11 +8,13 @@ import { openNatsLease } from "../lease/nats-lease.ts";
 import type { NatsLink } from "../nats/nats-link.ts";
 import { openClusterPorts } from "./cluster-ports.ts";
 import { createClusterView } from "./cluster-view.ts";
+import { openLink } from "./join-cluster.ts";
 import { bindObjectApi, createObjectDeps, createRegistry } from "./object-paths.ts";
 import type { System } from "./system.ts";
 
 export type OpenGateway = {
-  readonly link: NatsLink;
+  /** For the NATS door alone. */
+  readonly doorLink: NatsLink;
   readonly api: ObjectApi;
   readonly cluster: ClusterView;
   readonly registry: Registry;
@@ -31,6 +33,7 @@ export async function openGateway(config: Config, system: System): Promise<OpenG
     const registry = createRegistry();
     const self = { role: "gateway", port: portOf(config, "gateway") } as const;
     const { link, failed, ...ports } = await openClusterPorts(config, system, self, registry, open);
+    const doorLink = await openLink(config, system, "gateway", open);
     const lease = await openNatsLease(link);
     open.defer(() => lease.close());
     const locality = { region: config.region, zone: config.zone };
@@ -42,7 +45,7 @@ export async function openGateway(config: Config, system: System): Promise<OpenG
     const cluster = createClusterView(deps, config, { link, lease, indexLag, metadataStreams });
     const opened = open.move();
     return {
-      ...{ link, registry, cluster },
+      ...{ doorLink, registry, cluster },
       failed,
       api: bindObjectApi(deps),
       close: () => opened.disposeAsync(),

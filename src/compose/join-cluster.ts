@@ -33,6 +33,25 @@ export async function linkToCluster(
   open: AsyncDisposableStack,
 ): Promise<NatsLink> {
   const clusterSecret = clusterSecretOf(config);
+  const { cluster, nats } = config;
+  const link = await openLink(config, system, role, open);
+  await requireSafeServers(link, { monitorUrls: nats.monitorUrls, allowUnsafe: nats.allowUnsafe });
+  const { metadataStreams, streamReplicas, bucketDefaults, buckets } = cluster;
+  await joinClusterSettings(
+    link,
+    { format: 1, metadataStreams, streamReplicas, bucketDefaults, buckets },
+    clusterSecret,
+  );
+  return link;
+}
+
+/** A further connection to NATS, where large bodies must not stand in the way of commits. Closed with `open`. */
+export async function openLink(
+  config: Config,
+  system: System,
+  role: ProcessRole,
+  open: AsyncDisposableStack,
+): Promise<NatsLink> {
   const { cluster, nats, credentials } = config;
   const link = await openNatsLink(
     {
@@ -47,13 +66,6 @@ export async function linkToCluster(
     system,
   );
   open.defer(() => link.close());
-  await requireSafeServers(link, { monitorUrls: nats.monitorUrls, allowUnsafe: nats.allowUnsafe });
-  const { metadataStreams, streamReplicas, bucketDefaults, buckets } = cluster;
-  await joinClusterSettings(
-    link,
-    { format: 1, metadataStreams, streamReplicas, bucketDefaults, buckets },
-    clusterSecret,
-  );
   return link;
 }
 

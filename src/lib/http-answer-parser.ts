@@ -43,14 +43,14 @@ export class HttpAnswerParser {
     return this.#stage === "head" && this.#held.length === 0;
   }
 
-  /** @throws {AnswerFault} and is then of no more use */
+  /** Keeps nothing of `piece` itself. @throws {AnswerFault} and is then of no more use */
   feed(piece: Buffer): void {
     let rest = this.#held.length === 0 ? piece : Buffer.concat([this.#held, piece]);
     this.#held = EMPTY;
     while (rest.length > 0) {
       const used = this.#step(rest);
       if (used === 0) {
-        this.#held = rest;
+        this.#held = Buffer.from(rest);
         return;
       }
       rest = rest.subarray(used);

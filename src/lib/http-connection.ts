@@ -5,12 +5,16 @@
  * It carries one request at a time. What the request says is its caller's business.
  */
 import { connect, type Socket } from "node:net";
+import { asBuffer } from "./bytes.ts";
 import type { Clock } from "./clock.ts";
 import { HttpAnswerParser, type AnswerEvents } from "./http-answer-parser.ts";
 
 export type HostAndPort = { readonly host: string; readonly port: number };
 
-/** What becomes of one request. All but `onFailure` as in `AnswerEvents`, called from the socket's events. */
+/**
+ * What becomes of one request. All but `onFailure` as in `AnswerEvents`, called while the socket reads: the memory of a
+ * piece is read into again afterwards.
+ */
 export type AnswerListener = {
   onContinue?(): void;
   onHead(status: number): void;
@@ -20,13 +24,21 @@ export type AnswerListener = {
   onFailure(cause: Error): void;
 };
 
+const READ_BYTES = 128 * 1_024;
 /** Below this one copied write is cheaper than a gathered one. */
 const COPY_BYTES_MAX = 32 * 1_024;
 
 /** @throws {Error} of the system, or a plain one when `waitMs` have passed */
 export function openHttpConnection(clock: Clock, address: HostAndPort, waitMs: number): Promise<HttpConnection> {
   return new Promise((resolve, reject) => {
-    const socket = connect({ ...address, noDelay: true });
+    let connection: HttpConnection | null = null;
+    // Memory of our own, used again for every piece: what each piece would get anew costs more than all else together.
+    const callback = (bytes: number, memory: Uint8Array) => {
+      connection?.take(asBuffer(memory).subarray(0, bytes));
+      return true;
+    };
+    const onread = { buffer: Buffer.allocUnsafeSlow(READ_BYTES), callback };
+    const socket = connect({ ...address, noDelay: true, onread });
     const timer = clock.startTimer(waitMs, () => fail(new Error(`no connection after ${Math.round(waitMs)} ms`)));
     const fail = (cause: Error) => {
       timer.cancel();
@@ -37,7 +49,8 @@ export function openHttpConnection(clock: Clock, address: HostAndPort, waitMs: n
     socket.once("connect", () => {
       timer.cancel();
       socket.off("error", fail);
-      resolve(new HttpConnection(socket, address));
+      connection = new HttpConnection(socket, address);
+      resolve(connection);
     });
   });
 }
@@ -62,10 +75,10 @@ export class HttpConnection {
     this.#socket = socket;
     this.address = address;
     this.#parser = new HttpAnswerParser(this.#events());
-    socket.on("data", (piece: Buffer) => this.#take(piece));
     socket.on("error", (cause) => this.#end(cause));
     socket.on("end", () => this.#end(new Error("the other side closed the connection")));
     socket.on("close", () => this.#end(new Error("the connection is closed")));
+    socket.resume();
   }
 
   /** True when it can carry another request. */
@@ -120,6 +133,20 @@ export class HttpConnection {
     this.#end(cause);
   }
 
+  /** Called with what the socket has read; the memory is the socket's again afterwards. */
+  take(piece: Buffer): void {
+    if (this.#gone !== null) return;
+    // What comes unasked belongs to no request, and whatever follows could be taken for the answer of the next.
+    if (this.#listener === null) return this.#end(new Error("the other side spoke unasked"));
+    this.answering = true;
+    try {
+      this.#parser.feed(piece);
+    } catch (cause) {
+      this.#end(cause instanceof Error ? cause : new Error(String(cause)));
+    }
+    if (this.#listener === null && !this.#parser.idle) this.#end(new Error("more came than was asked for"));
+  }
+
   #events(): AnswerEvents {
     return {
       onInterim: (status) => {
@@ -137,19 +164,6 @@ export class HttpConnection {
         listener?.onEnd();
       },
     };
-  }
-
-  #take(piece: Buffer): void {
-    if (this.#gone !== null) return;
-    // What comes unasked belongs to no request, and whatever follows could be taken for the answer of the next.
-    if (this.#listener === null) return this.#end(new Error("the other side spoke unasked"));
-    this.answering = true;
-    try {
-      this.#parser.feed(piece);
-    } catch (cause) {
-      this.#end(cause instanceof Error ? cause : new Error(String(cause)));
-    }
-    if (this.#listener === null && !this.#parser.idle) this.#end(new Error("more came than was asked for"));
   }
 
   #end(cause: Error): void {

@@ -20,18 +20,18 @@ export async function runGateway(config: Config): Promise<RunningProcess> {
     await gateway.close();
   });
   try {
-    const { api, cluster, registry, link } = gateway;
+    const { api, cluster, registry, doorLink } = gateway;
     const parts = { clock, random, logger, api, registry, version: programVersion(), onBug: lifecycle.onBug };
     const rest = await startRestServer({ ...parts, cluster }, restSettingsOf(config, portOf(config, "gateway")));
     doors.defer(() => rest.close());
     const { requestsMax } = config.nats;
     const door = await startNatsDoor(
-      { ...parts, connection: link.connection, processName: link.processName },
+      { ...parts, connection: doorLink.connection, processName: doorLink.processName },
       { objectBytesMax: config.http.objectBytesMax, drainMs: config.timeouts.drainMs, requestsMax },
     );
     doors.defer(() => door.close());
     void gateway.failed.then(lifecycle.onFailed);
-    return { ...lifecycle, name: link.processName, address: listeningAddress(config.host, rest.port) };
+    return { ...lifecycle, name: doorLink.processName, address: listeningAddress(config.host, rest.port) };
   } catch (cause) {
     await lifecycle.close();
     throw cause;

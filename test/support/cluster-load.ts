@@ -3,12 +3,13 @@ import { expect } from "vitest";
 import { StoreClient } from "./black-box/client.ts";
 import type { ClusterInspector } from "./cluster-inspector.ts";
 import type { LocalCluster } from "./cluster.ts";
-import { checkKeys, type Load } from "./load/load.ts";
+import { checkKeys, checkListing, type Load, type Outcomes } from "./load/load.ts";
 
 const POLL_MS = 250;
 const HEALTHY_MS_MAX = 60_000;
 /** Recovery leaves writes of gateways that live alone for a while. */
 const SETTLED_MS_MAX = 150_000;
+const ALIKE_MS_MAX = 10_000;
 
 /** Lets the clients write through the front door until `fault` has run. Fails when the store contradicts itself meanwhile. */
 export async function underLoad(cluster: LocalCluster, load: Load, fault: () => Promise<void>): Promise<void> {
@@ -51,20 +52,34 @@ export async function readHealth(url: string): Promise<Health | null> {
 }
 
 /** Every key reads alike and as promised through every gateway that runs, and so do the listings. */
-export async function checkGateways(cluster: LocalCluster, load: Load, context: string): Promise<void> {
-  const listings = new Set<string>();
-  for (const gateway of cluster.gateways.filter(({ isRunning }) => isRunning)) {
+export async function checkGateways(
+  cluster: LocalCluster,
+  load: Load,
+  context: string,
+  outcomes: Outcomes = "settled",
+): Promise<void> {
+  const gateways = cluster.gateways.filter(({ isRunning }) => isRunning);
+  for (const gateway of gateways) {
     using client = new StoreClient(gateway.url, 16);
     const seen = `${context}, ${gateway.name}`;
-    await checkKeys(load, seen, async (key) => {
+    const read = async (key: string) => {
       const answer = await client.get(`/objects/${key}`);
       if (answer.status === 404) return null;
       expect(answer.status, `${seen}: ${key}: ${answer.body.toString().slice(0, 300)}`).toBe(200);
       return answer.body;
-    });
-    listings.add(await listAll(client));
+    };
+    await checkKeys(load, seen, read, outcomes);
   }
-  expect([...listings], `${context}: listings`).toHaveLength(1);
+  const listAlike = async () => {
+    const listings = await Promise.all(gateways.map(({ url }) => listAll(url)));
+    for (const [index, versions] of listings.entries()) {
+      checkListing(load, new Set(versions.keys()), `${context}, ${gateways[index]?.name}`);
+    }
+    return new Set(listings.map((versions) => JSON.stringify([...versions]))).size === 1;
+  };
+  // What recovery completes between two looks is seen by one of them.
+  if (outcomes === "open") await until(`${context}: gateways to list alike`, ALIKE_MS_MAX, listAlike);
+  else expect(await listAlike(), `${context}: gateways list alike`).toBe(true);
 }
 
 /** Waits until no intent is open, then sees that nodes hold what records name, and nothing else. */
@@ -93,16 +108,18 @@ export async function until(what: string, msMax: number, isSo: () => Promise<boo
   }
 }
 
-async function listAll(client: StoreClient): Promise<string> {
-  const keys: string[] = [];
+/** Versions by key. */
+async function listAll(url: string): Promise<Map<string, string>> {
+  using client = new StoreClient(url);
+  const versions = new Map<string, string>();
   for (let after = ""; ;) {
     const answer = await client.get(`/objects?limit=1000&after=${encodeURIComponent(after)}`);
     const page = JSON.parse(answer.body.toString()) as {
       objects: { key: string; version: string }[];
       next: string | null;
     };
-    keys.push(...page.objects.map(({ key, version }) => `${key}@${version}`));
-    if (page.next === null) return keys.join("\n");
+    for (const { key, version } of page.objects) versions.set(key, version);
+    if (page.next === null) return versions;
     after = page.next;
   }
 }

@@ -8,13 +8,15 @@ import { MemoryBlobStore } from "../../src/blob/memory-blob-store.ts";
 import { StoreError } from "../../src/domain/errors.ts";
 import type { BlobId, NodeName, Txid } from "../../src/domain/ids.ts";
 import { createTxidSource } from "../../src/domain/ids.ts";
-import { blobSetsOf, placedBlobsOf } from "../../src/domain/manifest.ts";
+import type { Intent } from "../../src/domain/intent.ts";
+import { blobSetsOf, blobsNeeded, placedBlobsOf } from "../../src/domain/manifest.ts";
 import type { NodeState, ProcessInfo } from "../../src/domain/node-info.ts";
 import type { ObjectRecord } from "../../src/domain/record.ts";
 import type { Deadline } from "../../src/lib/deadline.ts";
 import { silentLogger } from "../../src/lib/logger.ts";
 import { systemRandom } from "../../src/lib/random.ts";
 import type { RecoveryDeps } from "../../src/healer/recovery-loop.ts";
+import { RECOVERY_BOUNDS } from "../../src/healer/recovery-loop.ts";
 import type { Membership } from "../../src/membership/membership.ts";
 import { createMemoryMetadataStore } from "../../src/metadata/memory-metadata-store.ts";
 import type { MetadataStore } from "../../src/metadata/metadata-store.ts";
@@ -55,6 +57,7 @@ export class RecoveryWorld {
   /** By `<blob>@<node>`: which record names it, when it was last named, and what happened to it last. */
   readonly #named = new Map<string, string>();
   readonly #unnamedAtMs = new Map<string, number>();
+  readonly #fencedAtMs = new Map<Txid, number>();
   readonly #deleted = new Set<string>();
   /** Sealed by a call that its writer had given up and cleaned up after. */
   readonly #sealedTooLate = new Set<string>();
@@ -105,8 +108,8 @@ export class RecoveryWorld {
     return this.#current.get(key);
   }
 
-  async openIntents(): Promise<Txid[]> {
-    return (await this.#log.readOpen(0, 1_000, ANY_TIME)).map(({ intent }) => intent.txid);
+  async openIntents(): Promise<Intent[]> {
+    return (await this.#log.readOpen(0, 1_000, ANY_TIME)).map(({ intent }) => intent);
   }
 
   /** Blobs that no record names, without those that nobody could have found: sealed when all had looked already. */
@@ -135,7 +138,13 @@ export class RecoveryWorld {
   #committed(record: ObjectRecord): void {
     const before = this.#current.get(record.key);
     this.#current.set(record.key, record);
-    if (record.version !== before?.version) {
+    for (const txid of record.fencedTxids) {
+      if (!this.#fencedAtMs.has(txid)) this.#fencedAtMs.set(txid, this.clock.monotonicMs());
+    }
+    for (const set of blobSetsOf(record.manifest)) {
+      if (placedBlobsOf(set).length < blobsNeeded(set.redundancy)) this.broken.push(`${record.version} is not readable`);
+    }
+    if (record.state !== "fence" && record.version !== before?.version) {
       if (this.history.some(({ key, version }) => key === record.key && version === record.version)) {
         this.broken.push(`version ${record.version} became current twice`);
       }
@@ -214,12 +223,12 @@ export class RecoveryWorld {
 
   async #sealed(id: BlobId, node: NodeName): Promise<void> {
     const txid = id.slice(0, id.indexOf(".")) as Txid;
-    const decided =
-      this.history.some(({ version }) => version === txid) ||
-      [...this.#current.values()].some(({ fencedTxids }) => fencedTxids.includes(txid));
+    const wasCurrent = this.history.some(({ version }) => version === txid);
+    const fencedMs = this.clock.monotonicMs() - (this.#fencedAtMs.get(txid) ?? Infinity);
+    const decided = wasCurrent || fencedMs >= RECOVERY_BOUNDS.lookAgainMs;
     const name = `${id}@${node}`;
     if (this.#deleted.has(name)) this.#sealedTooLate.add(name);
-    if (decided || !(await this.openIntents()).includes(txid)) this.#sealedUnwatched.add(name);
+    if (decided || !(await this.openIntents()).some((intent) => intent.txid === txid)) this.#sealedUnwatched.add(name);
   }
 
   #deleting(id: BlobId, node: NodeName): void {

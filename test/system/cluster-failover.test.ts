@@ -48,10 +48,10 @@ describe("a cluster under load", () => {
         await second.kill9();
         await afterWrites(load, 20);
       });
-      await checkGateways(cluster, load, `seed ${seed}, two nodes gone`);
+      await checkGateways(cluster, load, `seed ${seed}, two nodes gone`, "open");
       await Promise.all([first.restart(), second.restart()]);
       await untilHealth(cluster, "ok");
-      await checkGateways(cluster, load, `seed ${seed}, nodes back`);
+      await checkGateways(cluster, load, `seed ${seed}, nodes back`, "open");
     },
     TIMEOUT_MS,
   );
@@ -65,7 +65,7 @@ describe("a cluster under load", () => {
         await leader.kill9();
         await afterWrites(load, 80);
       });
-      await checkGateways(cluster, load, `seed ${seed}, a nats-server gone`);
+      await checkGateways(cluster, load, `seed ${seed}, a nats-server gone`, "open");
       await leader.restart();
       await untilHealth(cluster, "ok");
     },
@@ -117,7 +117,7 @@ describe("a cluster under load", () => {
       });
       await cluster.startAll();
       await untilHealth(cluster, "ok");
-      await checkGateways(cluster, load, `seed ${seed}, all restarted`);
+      await checkGateways(cluster, load, `seed ${seed}, all restarted`, "open");
       await checkSettled(inspector, `seed ${seed}, all restarted`);
       await checkGateways(cluster, load, `seed ${seed}, settled`);
       expect(load.tally.acknowledged).toBeGreaterThan(300);

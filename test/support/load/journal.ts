@@ -39,12 +39,22 @@ export class KeyJournal {
 
   /** Takes what a read found, null for nothing, as the truth from now on. Throws when no outcome explains it. */
   settle(body: Buffer | null, context: string): void {
+    this.acknowledge(this.#explain(body, context));
+  }
+
+  /** As `settle`, while recovery goes on: a write whose answer never came and that is not there may still come. */
+  observe(body: Buffer | null, context: string): void {
+    const found = this.#explain(body, context);
+    if (found !== this.#acknowledged) this.acknowledge(found);
+  }
+
+  #explain(body: Buffer | null, context: string): KeyState {
     const found = [this.#acknowledged, ...this.#unknown].find((state) => matches(state, body));
     if (found === undefined) {
       const wanted = [this.#acknowledged, ...this.#unknown].map(describeState).join(" or ");
       throw new Error(`${context}: ${this.key} is ${describeBody(body)}, expected ${wanted}`);
     }
-    this.acknowledge(found);
+    return found;
   }
 }
 

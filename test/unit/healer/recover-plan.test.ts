@@ -8,7 +8,6 @@ import type { ObjectRecord } from "../../../src/domain/record.ts";
 import type { RecoverPlan, RecoverState } from "../../../src/healer/recover-plan.ts";
 import { planRecovery } from "../../../src/healer/recover-plan.ts";
 import { ALONE } from "../../../src/healer/recover.ts";
-import { RECOVERY_BOUNDS } from "../../../src/healer/recovery-loop.ts";
 
 /**
  * Each file is a transcript: what recovery finds, a line of dashes, what it decides.
@@ -27,6 +26,7 @@ import { RECOVERY_BOUNDS } from "../../../src/healer/recovery-loop.ts";
  * an intent that only remembers blobs.
  */
 const dir = join(import.meta.dirname, "recover");
+const IN_A_CLUSTER = { patienceMs: 60_000, lookAgainMs: 60_000, releaseMs: 10_000 };
 
 describe("planRecovery()", () => {
   for (const file of readdirSync(dir)) {
@@ -75,7 +75,7 @@ function parseState(text: string): RecoverState {
     fencedMs: secondsAfter("fenced", 0),
     replacedMs: secondsAfter("replaced", 0),
     overMs: secondsAfter("over", 0),
-    bounds: writerDead ? ALONE : RECOVERY_BOUNDS,
+    bounds: writerDead ? ALONE : IN_A_CLUSTER,
   };
 }
 
