@@ -9,7 +9,7 @@ import { writerAborted } from "./blob-errors.ts";
 import type { BlobWriter } from "./blob-store.ts";
 import { NodeAnswer, type FrameSink, type NodeOutcome } from "./http-answer.ts";
 import { nodeUnreachable, outcomeUnknown } from "./http-blob-errors.ts";
-import { reasonOf, type Lane, type NodeLink } from "./http-node-link.ts";
+import { reasonOf, type NodeLink, type OpenRequest } from "./http-node-link.ts";
 import { refusalOf } from "./http-session.ts";
 import { malformedMessage } from "./wire-bytes.ts";
 import type { FrameKind } from "./wire-frame.ts";
@@ -41,8 +41,8 @@ export async function openHttpWriter(
 ): Promise<BlobWriter> {
   const deadline = deadlineIn(link.clock, waitMs);
   for (let attempt = 1; ; attempt += 1) {
-    const lane = await link.openLane("open a writer", deadline);
-    const writer = new HttpBlobWriter(link, lane, id, waitMs);
+    const request = await link.openRequest("open a writer", deadline);
+    const writer = new HttpBlobWriter(link, request, id, waitMs);
     const outcome = await writer.begin();
     if (outcome === null) {
       void writer.closed.then(onClosed);
@@ -53,14 +53,14 @@ export async function openHttpWriter(
       link.noteFailure();
       throw refusalOf(link.node, outcome.status, outcome.text);
     }
-    if (outcome.kind === "refused") await link.forget(lane.session);
+    if (outcome.kind === "refused") await link.forget(request.session);
     else if (attempt === ATTEMPTS_MAX) throw nodeUnreachable(link.node, "open a writer", "it closes connections");
   }
 }
 
 class HttpBlobWriter implements BlobWriter {
   readonly #link: NodeLink;
-  readonly #lane: Lane;
+  readonly #request: OpenRequest;
   readonly #id: BlobId;
   readonly #waitMs: number;
   readonly #begun = Promise.withResolvers<void>();
@@ -76,9 +76,9 @@ class HttpBlobWriter implements BlobWriter {
   #alive: Timer | null = null;
   #wroteAtMs = 0;
 
-  constructor(link: NodeLink, lane: Lane, id: BlobId, waitMs: number) {
+  constructor(link: NodeLink, request: OpenRequest, id: BlobId, waitMs: number) {
     this.#link = link;
-    this.#lane = lane;
+    this.#request = request;
     this.#id = id;
     this.#waitMs = waitMs;
     this.#answered.promise.catch(() => {});
@@ -91,7 +91,7 @@ class HttpBlobWriter implements BlobWriter {
 
   /** Sends the head. Null when the node wants the body; else its answer, or `stale` for a connection that was closed. */
   async begin(): Promise<NodeOutcome | { readonly kind: "stale" } | null> {
-    const { connection, seal, host } = this.#lane;
+    const { connection, seal, host } = this.#request;
     const isReused = connection.answers > 0;
     const sink: FrameSink = { place: (_kind, _meta, bytes) => Buffer.allocUnsafe(bytes), take: () => {} };
     const answer = new NodeAnswer(seal.reader, sink, (state) => this.#link.noteAnswer(state));
@@ -154,7 +154,7 @@ class HttpBlobWriter implements BlobWriter {
     if (this.#state === "sealed" || this.#state === "aborted") return;
     // Behind bytes that the node does not take, no word would reach it in good time, and their memory is wanted back.
     const canTell =
-      this.#state === "open" && this.#failure === null && !this.#hasAnswer && !this.#lane.connection.writing;
+      this.#state === "open" && this.#failure === null && !this.#hasAnswer && !this.#request.connection.writing;
     this.#state = "aborted";
     try {
       if (canTell) {
@@ -187,9 +187,9 @@ class HttpBlobWriter implements BlobWriter {
   /** One frame as one chunk. Resolves when the memory of `payload` is free again. */
   #write(kind: FrameKind, meta: Uint8Array, payload: Uint8Array, behind: Uint8Array = NOTHING): Promise<void> {
     this.#wroteAtMs = this.#link.clock.monotonicMs();
-    const head = this.#lane.seal.sealer.seal(kind, meta, payload);
+    const head = this.#request.seal.sealer.seal(kind, meta, payload);
     const size = Buffer.from(`${(head.length + payload.length).toString(16)}\r\n`, "latin1");
-    return this.#lane.connection.write([size, head, payload, LINE_END, behind].filter((part) => part.length > 0));
+    return this.#request.connection.write([size, head, payload, LINE_END, behind].filter((part) => part.length > 0));
   }
 
   #end(answer: NodeAnswer): void {
@@ -244,8 +244,8 @@ class HttpBlobWriter implements BlobWriter {
     this.#isReleased = true;
     // Only a request that was answered at its end leaves a connection in step.
     const isInStep = this.#hasAnswer && (this.#state === "sealed" || this.#state === "aborted");
-    if (!isInStep) this.#lane.connection.destroy(cause);
-    this.#link.release(this.#lane.connection);
+    if (!isInStep) this.#request.connection.destroy(cause);
+    this.#link.release(this.#request.connection);
     this.#closed.resolve();
   }
 

@@ -8,13 +8,14 @@
 import { StoreError } from "../domain/errors.ts";
 import type { NodeName } from "../domain/ids.ts";
 import type { NodeState } from "../domain/node-info.ts";
-import type { Clock, Timer } from "../lib/clock.ts";
-import { remainingMs, type Deadline } from "../lib/deadline.ts";
+import type { Clock } from "../lib/clock.ts";
+import type { Deadline } from "../lib/deadline.ts";
 import type { HostAndPort, HttpConnection } from "../lib/http-connection.ts";
 import { HttpPool } from "../lib/http-pool.ts";
 import type { Random } from "../lib/random.ts";
 import { NodeAnswer, type FrameSink, type NodeOutcome } from "./http-answer.ts";
 import { clientClosed, nodeUnreachable, outcomeUnknown } from "./http-blob-errors.ts";
+import { CallGuard } from "./http-call-guard.ts";
 import { refusalOf, shakeHands, type ClientSession, type RequestSeal } from "./http-session.ts";
 import type { CallOutcome, NodeClientMetrics } from "./metrics.ts";
 import { ClusterProof } from "./node-proof.ts";
@@ -43,7 +44,7 @@ export type NodeCall = FrameSink & {
 };
 
 /** A connection with a request of its own that the caller drives; `seal` makes its parts. */
-export type Lane = {
+export type OpenRequest = {
   readonly connection: HttpConnection;
   readonly session: ClientSession;
   readonly host: string;
@@ -133,7 +134,7 @@ export class NodeLink {
    * A connection and a seal for a request that the caller sends and reads himself, and gives back with `release`.
    * @throws {StoreError} `node_unavailable`, `node_refused`
    */
-  async openLane(action: string, deadline: Deadline): Promise<Lane> {
+  async openRequest(action: string, deadline: Deadline): Promise<OpenRequest> {
     this.assertOpen(action);
     const guard = new CallGuard(this.clock, deadline, undefined);
     try {
@@ -286,62 +287,6 @@ export class NodeLink {
 }
 
 const NO_META = Buffer.alloc(0);
-
-/** Ends a call at its deadline or when its caller gives it up, by breaking the connection that works for it. */
-class CallGuard {
-  readonly #timer: Timer;
-  readonly #signal: AbortSignal | undefined;
-  readonly #onAbort = () => this.#fail("aborted", "its caller gave it up");
-  #connection: HttpConnection | null = null;
-  #rejectWait: (cause: Error) => void = () => {};
-  cause: Error | null = null;
-  reason: "expired" | "aborted" | null = null;
-  /** True once the node may have seen something of it. */
-  isSent = false;
-
-  constructor(clock: Clock, deadline: Deadline, signal: AbortSignal | undefined) {
-    this.#signal = signal;
-    this.#timer = clock.startTimer(remainingMs(clock, deadline), () =>
-      this.#fail("expired", "no answer before the deadline"),
-    );
-    if (signal?.aborted === true) this.#onAbort();
-    else signal?.addEventListener("abort", this.#onAbort, { once: true });
-  }
-
-  /** The connection to break; null for none. */
-  watch(connection: HttpConnection | null): void {
-    this.#connection = connection;
-  }
-
-  check(): void {
-    if (this.cause !== null) throw this.cause;
-  }
-
-  /** Waits for `work` no longer than the call lasts; what comes later goes to `onLate`. */
-  race<T>(work: Promise<T>, onLate: (value: T) => void = () => {}): Promise<T> {
-    return new Promise((resolve, reject) => {
-      this.#rejectWait = reject;
-      if (this.cause !== null) reject(this.cause);
-      work.then((value) => {
-        if (this.cause === null) resolve(value);
-        else onLate(value);
-      }, reject);
-    });
-  }
-
-  end(): void {
-    this.#timer.cancel();
-    this.#signal?.removeEventListener("abort", this.#onAbort);
-  }
-
-  #fail(reason: "expired" | "aborted", text: string): void {
-    if (this.cause !== null) return;
-    this.reason = reason;
-    this.cause = new Error(text);
-    this.#connection?.destroy(this.cause);
-    this.#rejectWait(this.cause);
-  }
-}
 
 export function hostOf({ host, port }: HostAndPort): string {
   return `${host.includes(":") ? `[${host}]` : host}:${port}`;

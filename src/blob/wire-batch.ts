@@ -30,8 +30,6 @@ export type BatchOperation =
 /** `waitMs`: how long the node may take over this item, from when it has read the batch. */
 export type BatchItem = BatchOperation & { readonly waitMs: number };
 
-export type Description = { readonly info: BlobInfo; readonly descriptor: Uint8Array };
-
 export type BatchResult =
   | { readonly outcome: "put" }
   | { readonly outcome: "deleted"; readonly count: number }

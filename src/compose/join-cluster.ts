@@ -45,7 +45,7 @@ export async function linkToCluster(
   return link;
 }
 
-/** A further connection to NATS, where large bodies must not stand in the way of commits. Closed with `open`. */
+/** One more connection to NATS: large bodies on it do not stand in the way of commits. Closed with `open`. */
 export async function openLink(
   config: Config,
   system: System,

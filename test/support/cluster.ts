@@ -177,7 +177,7 @@ function planTestCluster(
  * cluster. It halves the time in which a dozen processes start. They are mostly killed, which saves nothing, so it is
  * filled here.
  */
-function compileCache(): Record<string, string> {
+export function compileCache(): Record<string, string> {
   if (process.env["TEST_RUN_MARK"] === undefined) return {};
   const cache = { NODE_COMPILE_CACHE: join(tmpdir(), "compile-cache") };
   if (existsSync(cache.NODE_COMPILE_CACHE)) return cache;

@@ -7,7 +7,8 @@ import { silentLogger } from "../../src/lib/logger.ts";
 import { systemRandom } from "../../src/lib/random.ts";
 import { startNodeServer, type NodeServerParts, type NodeServerSettings } from "../../src/node/node-server.ts";
 import { makeBlobDirectory, type BlobDirectory } from "./blob-directory.ts";
-import { TEST_NODE } from "./blobs.ts";
+import { soon, TEST_NODE, WAIT_MS } from "./blobs.ts";
+import type { BlobId } from "../../src/domain/ids.ts";
 
 export const TEST_SECRET = "the secret of a cluster that only tests know";
 
@@ -84,4 +85,57 @@ export async function startServedNode(
       await directory[Symbol.asyncDispose]();
     },
   };
+}
+
+/** The store of `local` with some methods of the test's own. */
+export function withMethods(local: BlobStore, methods: Partial<BlobStore>): BlobStore {
+  const all: Partial<BlobStore> = { node: local.node };
+  for (const name of [
+    "state",
+    "put",
+    "openWriter",
+    "readCells",
+    "describe",
+    "list",
+    "delete",
+    "verify",
+    "usage",
+    "close",
+  ]) {
+    const method = name as Exclude<keyof BlobStore, "node">;
+    Object.assign(all, {
+      [method]: (...args: unknown[]) => Reflect.apply(local[method] as () => unknown, local, args),
+    });
+  }
+  return Object.assign(all as BlobStore, methods);
+}
+
+export async function valueOf(registry: Registry, name: string, labels: Record<string, string>): Promise<number> {
+  const metric = await registry.getSingleMetric(name)?.get();
+  const matches = (metric?.values ?? []).filter((value) =>
+    Object.entries(labels).every(([label, wanted]) => (value.labels as Record<string, unknown>)[label] === wanted),
+  );
+  return matches.reduce((sum, { value }) => sum + value, 0);
+}
+
+/** Resolves when `read` has given the same number for a while: nothing moves any more. */
+export async function untilStill(read: () => number): Promise<void> {
+  for (let last = -1, same = 0; same < 10;) {
+    await systemClock.sleep(20);
+    same = read() === last ? same + 1 : 0;
+    last = read();
+  }
+}
+
+/** Resolves when nobody writes this blob any more. */
+export async function untilOpen(store: BlobStore, id: BlobId): Promise<void> {
+  for (;;) {
+    const writer = await store.openWriter(id, WAIT_MS).catch(() => null);
+    if (writer !== null) return await writer.abort();
+    await systemClock.sleep(10);
+  }
+}
+
+export async function untilStored(store: BlobStore, id: BlobId): Promise<void> {
+  while ((await store.describe(id, soon())) === null) await systemClock.sleep(5);
 }
