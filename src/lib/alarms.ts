@@ -1,15 +1,14 @@
 import type { Clock, Timer } from "./clock.ts";
 import { nextTurn } from "./next-turn.ts";
 
-type Alarm = { readonly atMs: number; readonly action: () => void };
-
 /**
- * Many short waits of which most are cancelled before they are due, on one timer of the runtime: what ends in time
- * costs an entry in a set. The timer is not moved when its alarm is cancelled, it then finds nothing to do.
+ * Many short waits of which most are cancelled before they are due, on one timer of the runtime. It rings for the
+ * earliest of them, whether or not that was cancelled, and then forgets all that were.
  */
 export class Alarms {
   readonly #clock: Clock;
-  readonly #pending = new Set<Alarm>();
+  /** In the order they were set. Not a set: its additions and removals would be most of what a small read costs. */
+  #alarms: Alarm[] = [];
   #timer: Timer | null = null;
   #timerAtMs = Infinity;
 
@@ -19,10 +18,10 @@ export class Alarms {
 
   /** Runs `action` once, `delayMs` from now at the earliest, unless it is cancelled before. */
   set(delayMs: number, action: () => void): Timer {
-    const alarm: Alarm = { atMs: this.#clock.monotonicMs() + delayMs, action };
-    this.#pending.add(alarm);
+    const alarm = new Alarm(this.#clock.monotonicMs() + delayMs, action);
+    this.#alarms.push(alarm);
     if (alarm.atMs < this.#timerAtMs) this.#arm(alarm.atMs);
-    return { cancel: () => void this.#pending.delete(alarm) };
+    return alarm;
   }
 
   #arm(atMs: number): void {
@@ -37,16 +36,38 @@ export class Alarms {
     const nowMs = Math.max(this.#clock.monotonicMs(), this.#timerAtMs);
     this.#timer = null;
     this.#timerAtMs = Infinity;
-    const due: Alarm[] = [];
-    let nextAtMs = Infinity;
-    for (const alarm of this.#pending) {
-      if (alarm.atMs <= nowMs) due.push(alarm);
-      else nextAtMs = Math.min(nextAtMs, alarm.atMs);
-    }
+    const running = this.#alarms.filter((alarm) => alarm.isRunning);
+    this.#alarms = running.filter((alarm) => alarm.atMs > nowMs);
+    const nextAtMs = this.#alarms.reduce((earliest, alarm) => Math.min(earliest, alarm.atMs), Infinity);
     if (nextAtMs < Infinity) this.#arm(nextAtMs);
-    if (due.length === 0) return;
+    if (running.length === this.#alarms.length) return;
     // After a stall of this process timers run before the answers that have arrived: those are heard first.
     await nextTurn();
-    for (const alarm of due) if (this.#pending.delete(alarm)) alarm.action();
+    for (const alarm of running) if (alarm.atMs <= nowMs) alarm.run();
+  }
+}
+
+class Alarm implements Timer {
+  readonly atMs: number;
+  #action: (() => void) | null;
+
+  constructor(atMs: number, action: () => void) {
+    this.atMs = atMs;
+    this.#action = action;
+  }
+
+  get isRunning(): boolean {
+    return this.#action !== null;
+  }
+
+  /** Also lets go of what the action holds. */
+  cancel(): void {
+    this.#action = null;
+  }
+
+  run(): void {
+    const action = this.#action;
+    this.#action = null;
+    action?.();
   }
 }

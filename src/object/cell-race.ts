@@ -13,8 +13,7 @@ import type { ShardChoice } from "./shard-choice.ts";
 /** Memory for one cell; `into` undefined lets the node's adapter bring its own. */
 export type CellRoom = { readonly into: Uint8Array | undefined; release(): void };
 
-/** By shard. */
-export type GatheredCells = ReadonlyMap<number, { readonly cell: Cell }>;
+export type GatheredCell = { readonly shard: number; readonly cell: Cell };
 
 export type RaceGoal = {
   readonly set: BlobSet;
@@ -39,9 +38,8 @@ export class CellRace {
   readonly #deps: ObjectDeps;
   readonly #goal: RaceGoal;
   readonly #choice: ShardChoice;
-  readonly #cells = new Map<number, { readonly cell: Cell; readonly room: CellRoom }>();
-  readonly #pending = new Map<number, Ask>();
-  readonly #tried = new Set<number>();
+  /** All that were asked in this race and not found wanting; few enough to look through. */
+  readonly #asks: Ask[] = [];
   #isHedged = false;
   #isDegraded = false;
   #fault: { readonly cause: unknown } | null = null;
@@ -54,31 +52,29 @@ export class CellRace {
   }
 
   /**
-   * Cells, unverified: as many as are enough, or all there are. Nothing writes to their memory any more. May
-   * be called again after `discard`.
+   * Cells, unverified: as many as are enough, or all there are. Nothing writes to their memory any more. May be called
+   * again after `discard`.
    */
-  async gather(): Promise<GatheredCells> {
-    if (this.#tried.size === 0) this.#askWanted();
+  async gather(): Promise<GatheredCell[]> {
+    if (this.#asks.length === 0) this.#askWanted();
     this.#topUp();
     if (!this.#isOver()) await new Promise<void>((resolve) => (this.#wake = resolve));
     if (this.#fault !== null) throw this.#fault.cause;
-    if (this.#isHedged && [...this.#pending.values()].some((ask) => ask.isLate)) this.#deps.metrics.hedgesWon.inc();
+    if (this.#isHedged && this.#asks.some((ask) => ask.isPending && ask.isLate)) this.#deps.metrics.hedgesWon.inc();
     this.#giveUpPending();
-    return this.#cells;
+    return this.#asks.flatMap(({ shard, cell }) => (cell === null ? [] : [{ shard, cell }]));
   }
 
   /** A cell turned out to be damaged: it does not count, and its shard is not asked again. */
   discard(shard: number): void {
-    this.#cells.get(shard)?.room.release();
-    this.#cells.delete(shard);
+    for (const ask of this.#asks) if (ask.shard === shard) ask.abandon();
     this.#noteDamage(shard);
   }
 
   /** Ends all reads and gives the memory back. */
   close(): void {
     this.#giveUpPending();
-    for (const { room } of this.#cells.values()) room.release();
-    this.#cells.clear();
+    for (const ask of this.#asks) ask.abandon();
   }
 
   /** Where the wanted cells can be had from good nodes, just they are asked for. */
@@ -93,7 +89,7 @@ export class CellRace {
       const isLacking = !this.#suffices("on_its_way");
       // To those that are only late, company is all that is added; giving up one for another would get nowhere.
       const isTaken = (shard: number) =>
-        this.#cells.has(shard) || this.#pending.has(shard) || (!isLacking && this.#tried.has(shard));
+        this.#asks.some((ask) => ask.shard === shard && (!isLacking || ask.counts("on_its_way")));
       const shard = this.#choice.next(isTaken, isLacking);
       if (shard === null) return;
       if (!isLacking) {
@@ -104,26 +100,13 @@ export class CellRace {
     }
   }
 
-  /** Whether the cells that have arrived are enough, those with the ones that are not late, or those with all asked for. */
-  #suffices(cells: "arrived" | "in_time" | "on_its_way"): boolean {
+  #suffices(cells: Countable): boolean {
     const { wanted, needed } = this.#goal;
-    let count = this.#cells.size;
-    if (cells !== "arrived") count += this.#pending.size;
-    if (cells === "in_time") count -= this.#countLate();
-    if (count >= needed) return true;
-    return wanted?.every((shard) => this.#counts(shard, cells)) === true;
-  }
-
-  #counts(shard: number, cells: "arrived" | "in_time" | "on_its_way"): boolean {
-    if (this.#cells.has(shard)) return true;
-    const ask = cells === "arrived" ? undefined : this.#pending.get(shard);
-    return ask !== undefined && (cells === "on_its_way" || !ask.isLate);
-  }
-
-  #countLate(): number {
     let count = 0;
-    for (const ask of this.#pending.values()) if (ask.isLate) count += 1;
-    return count;
+    for (const ask of this.#asks) if (ask.counts(cells)) count += 1;
+    if (count >= needed) return true;
+    const isThere = (shard: number) => this.#asks.some((ask) => ask.shard === shard && ask.counts(cells));
+    return count > 0 && wanted !== null && wanted.every(isThere);
   }
 
   #ask(shard: number): void {
@@ -135,8 +118,7 @@ export class CellRace {
       assert(room !== null, "without a cell on its way there is room for one");
     }
     const ask = new Ask(shard, set.nodes[shard] as NodeName, room, this.#deps.clock.monotonicMs());
-    this.#tried.add(shard);
-    this.#pending.set(shard, ask);
+    this.#asks.push(ask);
     this.#deps.latency.noteAsked(ask.node);
     const delayMs = this.#deps.latency.hedgeDelayMs(ask.node, cellBytes);
     ask.alarm = this.#deps.alarms.set(delayMs, () => {
@@ -162,13 +144,14 @@ export class CellRace {
   }
 
   #take(ask: Ask, cells: readonly Cell[] | null): void {
-    if (!this.#settle(ask)) return;
+    // What comes of a cell that was given up concerns nobody.
+    if (!ask.isPending) return;
     const { latency, clock } = this.#deps;
-    const { shard, node, room } = ask;
+    const { shard, node } = ask;
     const cell = cells?.[0];
     if (cell?.payload.length === this.#goal.cellBytes) {
       latency.noteAnswer(node, this.#goal.cellBytes, clock.monotonicMs() - ask.askedAtMs);
-      this.#cells.set(shard, { cell, room });
+      ask.take(cell);
     } else {
       ask.abandon();
       if (cells === null) this.#choice.noteFailed(shard);
@@ -179,7 +162,7 @@ export class CellRace {
   }
 
   #fail(ask: Ask, cause: unknown): void {
-    if (!this.#settle(ask)) return;
+    if (!ask.isPending) return;
     ask.abandon();
     if (isStoreError(cause)) {
       noteNodeFailure(this.#deps, ask.node, this.#idOf(ask.shard), cause, "a node did not give a cell");
@@ -189,14 +172,6 @@ export class CellRace {
       this.#fault ??= { cause };
     }
     this.#wakeIfOver();
-  }
-
-  /** False when the cell was given up before: what comes of it then concerns nobody. */
-  #settle(ask: Ask): boolean {
-    if (this.#pending.get(ask.shard) !== ask) return false;
-    this.#pending.delete(ask.shard);
-    ask.alarm?.cancel();
-    return true;
   }
 
   #replace(): void {
@@ -222,8 +197,7 @@ export class CellRace {
   }
 
   #isOver(): boolean {
-    if (this.#fault !== null || this.#pending.size === 0) return true;
-    return this.#suffices("arrived");
+    return this.#fault !== null || this.#suffices("arrived") || !this.#asks.some((ask) => ask.isPending);
   }
 
   #wakeIfOver(): void {
@@ -231,20 +205,21 @@ export class CellRace {
   }
 
   #giveUpPending(): void {
-    if (this.#pending.size === 0) return;
-    const nowMs = this.#deps.clock.monotonicMs();
-    for (const ask of this.#pending.values()) {
-      this.#pending.delete(ask.shard);
-      ask.alarm?.cancel();
+    for (const ask of this.#asks) {
+      if (!ask.isPending) continue;
       ask.abandon();
       if (!ask.isLate) continue;
+      const waitedMs = this.#deps.clock.monotonicMs() - ask.askedAtMs;
       this.#choice.noteLate(ask.shard);
-      this.#deps.latency.noteGivenUp(ask.node, this.#goal.cellBytes, nowMs - ask.askedAtMs);
+      this.#deps.latency.noteGivenUp(ask.node, this.#goal.cellBytes, waitedMs);
     }
   }
 }
 
-/** One cell on its way. */
+/** Cells that are here; those and the ones on their way that are not late; those and all on their way. */
+type Countable = "arrived" | "in_time" | "on_its_way";
+
+/** One cell that was asked for. */
 class Ask {
   readonly shard: number;
   readonly node: NodeName;
@@ -253,6 +228,8 @@ class Ask {
   readonly controller = new AbortController();
   alarm: Timer | null = null;
   isLate = false;
+  cell: Cell | null = null;
+  #isAbandoned = false;
 
   constructor(shard: number, node: NodeName, room: CellRoom, askedAtMs: number) {
     this.shard = shard;
@@ -261,9 +238,27 @@ class Ask {
     this.askedAtMs = askedAtMs;
   }
 
+  get isPending(): boolean {
+    return this.cell === null && !this.#isAbandoned;
+  }
+
+  counts(cells: Countable): boolean {
+    if (this.cell !== null) return true;
+    return !this.#isAbandoned && (cells === "on_its_way" || (cells === "in_time" && !this.isLate));
+  }
+
+  take(cell: Cell): void {
+    this.cell = cell;
+    this.alarm?.cancel();
+  }
+
   /** From here on nothing is written to the room, which may serve another cell. */
   abandon(): void {
-    this.controller.abort();
+    if (this.#isAbandoned) return;
+    this.#isAbandoned = true;
+    this.alarm?.cancel();
+    if (this.cell === null) this.controller.abort();
+    this.cell = null;
     this.room.release();
   }
 }

@@ -86,7 +86,7 @@ export async function readPackedCopy(deps: ObjectDeps, set: BlobSet): Promise<Ui
     for (;;) {
       const [copy] = await race.gather();
       if (copy === undefined) break;
-      const [shard, { cell }] = copy;
+      const { shard, cell } = copy;
       if (cellChecksum(cell.payload, blobIdOf(set.txid, set.part, shard), 0) === cell.checksum) return cell.payload;
       race.discard(shard);
     }

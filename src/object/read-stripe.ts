@@ -1,11 +1,10 @@
 import type { Stripe } from "../coding/coder.ts";
-import type { Cell } from "../domain/blob.ts";
 import { StoreError } from "../domain/errors.ts";
 import type { StripeShape } from "../domain/geometry.ts";
 import { dataShards } from "../domain/geometry.ts";
 import type { BlobSet } from "../domain/manifest.ts";
 import { assert } from "../lib/assert.ts";
-import type { CellRoom, GatheredCells } from "./cell-race.ts";
+import type { CellRoom, GatheredCell } from "./cell-race.ts";
 import { CellRace } from "./cell-race.ts";
 import type { ObjectDeps } from "./deps.ts";
 import type { ShardChoice } from "./shard-choice.ts";
@@ -34,13 +33,13 @@ export async function readStripe(
   try {
     for (;;) {
       const gathered = await race.gather();
-      if (gathered.size < needed && !wanted.every((shard) => gathered.has(shard))) {
-        throw damaged(gathered.size, needed);
+      if (gathered.length < needed && !wanted.every((shard) => gathered.some((cell) => cell.shard === shard))) {
+        throw damaged(gathered.length, needed);
       }
       const cells = isCoded ? gathered : placeCopy(stripe, gathered);
       const result = await deps.coder.verifyAndDecode(stripe, {
         ...{ txid: set.txid, part: set.part, redundancy: set.redundancy, stripeIndex: shape.index, cellBytes, wanted },
-        cells: [...cells].map(([shardIndex, { cell }]) => ({ shardIndex, checksum: cell.checksum })),
+        cells: cells.map(({ shard, cell }) => ({ shardIndex: shard, checksum: cell.checksum })),
       });
       for (const shard of result.damaged) race.discard(shard);
       if (result.ok) return;
@@ -77,15 +76,13 @@ function copyRooms(deps: ObjectDeps, stripe: Stripe, cellBytes: number): () => C
 }
 
 /** One of the copies, where the coder expects it: what came elsewhere is moved there, over a copy that was not good. */
-function placeCopy(stripe: Stripe, cells: GatheredCells): GatheredCells {
-  const isInPlace = ({ payload }: Cell) =>
+function placeCopy(stripe: Stripe, copies: readonly GatheredCell[]): GatheredCell[] {
+  const isInPlace = ({ cell: { payload } }: GatheredCell) =>
     payload.buffer === stripe.memory && payload.byteOffset === stripe.bytes.byteOffset;
-  const copies = [...cells];
-  const copy = copies.find(([, { cell }]) => isInPlace(cell)) ?? copies[0];
+  const copy = copies.find(isInPlace) ?? copies[0];
   assert(copy !== undefined, "a copy was gathered");
-  const [, { cell }] = copy;
-  if (!isInPlace(cell)) stripe.bytes.set(cell.payload);
-  return new Map([copy]);
+  if (!isInPlace(copy)) stripe.bytes.set(copy.cell.payload);
+  return [copy];
 }
 
 function damaged(cellsLeft: number, cellsNeeded: number): StoreError {

@@ -71,8 +71,9 @@ class Run {
     else if (event < 64) await this.#runGateway();
     else if (event < 74) this.#write();
     else if (event < 80) world.clock.advance(this.#tape.of(STEPS_MS));
-    else if (event < 84) this.#gateway()?.sleep();
-    else if (event < 87) this.#gateway()?.wake();
+    else if (event < 83) this.#gateway()?.sleep();
+    else if (event < 86) await this.#outliveTimeouts();
+    else if (event < 88) this.#gateway()?.wake();
     else if (event < 90) this.#kill();
     else if (event < 92) this.#revive();
     else if (event < 97) world.setNode(this.#tape.of(WORLD_NODES), this.#tape.of(["up", "up", "hung", "refused"]));
@@ -116,6 +117,15 @@ class Run {
       await this.world.network.deliver(first);
       await settle();
     }
+  }
+
+  /** A gateway sleeps past every timeout, healers settle what they think it left, and it goes on. */
+  async #outliveTimeouts(): Promise<void> {
+    const gateway = this.#gateway();
+    gateway?.sleep();
+    this.world.clock.advance(this.#tape.of([9_000, 11_000, 31_000]));
+    for (let rounds = this.#tape.below(4); rounds >= 0; rounds -= 1) await this.#runHealers();
+    gateway?.wake();
   }
 
   /** Healers get on with their work while everybody else's calls take their time. */

@@ -1,4 +1,4 @@
-/** One more gateway of a running cluster, that a test may kill or stop at a step of a write. */
+/** More gateways of a running cluster, that a test may have killed or stopped at a step of a write. */
 import { execFile } from "node:child_process";
 import { join } from "node:path";
 import { promisify } from "node:util";
@@ -9,49 +9,71 @@ import { compileCache, type LocalCluster } from "./cluster.ts";
 import { until } from "./cluster-load.ts";
 import { cleanEnvironment, commandOf } from "./serve.ts";
 
-export type ExtraGateway = AsyncDisposable & {
+export type ExtraGateway = {
   readonly name: string;
   readonly url: string;
-  readonly isRunning: boolean;
   /** Resolves when it has ended, however that came. */
   readonly exited: Promise<Exit>;
-  logs(): string;
-  /** SIGSTOP: it keeps its connections and answers nothing. */
-  pause(): void;
   resume(): void;
-  /** Resolves when it is stopped, by whomever. */
-  untilPaused(): Promise<void>;
+  /** Resolves when it is stopped: it keeps its connections and answers nothing. */
+  untilStopped(): Promise<void>;
 };
 
-export type ExtraGatewayOptions = {
-  /** Unlike that of any other gateway that the cluster has had. */
-  readonly name: string;
-  /** A step of a write, such as `put.cell-sent:2`, and `/stop` where it is not to kill; null for none. */
-  readonly killAt: string | null;
+export type ExtraGateways = AsyncDisposable & {
+  /**
+   * Resolves when it is ready for work. `name` is like that of no other gateway that the cluster has had; `killAt` is a
+   * step of a write, such as `put.cell-sent:2`, with `/stop` behind it where it is not to kill.
+   */
+  start(name: string, killAt: string): Promise<ExtraGateway>;
 };
 
 const HOST = "127.0.0.1";
 const MAIN = join(import.meta.dirname, "../../src/main.ts");
 const READY_MS_MAX = 60_000;
 const STOP_MS_MAX = 15_000;
-const PAUSED_MS_MAX = 30_000;
+const STOPPED_MS_MAX = 60_000;
 
-/** Resolves when it is ready for work. It ends with the test at the latest. */
-export async function startExtraGateway(
+/** Disposing kills those that still run. */
+export function openExtraGateways(cluster: LocalCluster): ExtraGateways {
+  const guard = startGuard();
+  const gateways: ClusterProcess[] = [];
+  return {
+    async start(name, killAt) {
+      const [port] = (await findFreePorts(1)) as [number];
+      const gateway = planGateway(cluster, name, killAt, port, guard);
+      gateways.push(gateway);
+      await gateway.start();
+      const { pid, exited } = gateway;
+      const isStopped = () => readIsStopped(pid);
+      return {
+        ...{ name, exited, url: gateway.plan.url },
+        resume: () => gateway.resume(),
+        untilStopped: () => until(`${name} to be stopped at ${killAt}`, STOPPED_MS_MAX, isStopped),
+      };
+    },
+    async [Symbol.asyncDispose]() {
+      await Promise.all(gateways.map((gateway) => gateway.kill9()));
+      await guard.close();
+    },
+  };
+}
+
+function planGateway(
   cluster: LocalCluster,
-  { name, killAt }: ExtraGatewayOptions,
-): Promise<ExtraGateway> {
-  const [port] = (await findFreePorts(1)) as [number];
+  name: string,
+  killAt: string,
+  port: number,
+  guard: ReturnType<typeof startGuard>,
+): ClusterProcess {
   const dataDir = join(cluster.dir, name);
   const flags = ["--config", cluster.configFile, "--name", name, "--host", HOST, "--port", String(port)];
   const [command, ...prefix] = commandOf("node");
-  const guard = startGuard();
-  const gateway = new ClusterProcess(
+  return new ClusterProcess(
     {
       ...{ name, role: "gateway", command, host: HOST, url: `http://${HOST}:${port}`, ports: [port], dataDir },
       args: [...prefix, MAIN, "gateway", ...flags, "--data-dir", dataDir],
       cwd: cluster.dir,
-      env: cleanEnvironment({ ...compileCache(), ...(killAt === null ? {} : { KINTSUGI_TEST_KILL_AT: killAt }) }),
+      env: cleanEnvironment({ ...compileCache(), KINTSUGI_TEST_KILL_AT: killAt }),
       logFile: join(cluster.dir, "logs", `${name}.log`),
       readiness: { kind: "line", start: `Kintsugi gateway ${name} is ready at ` },
       readyMsMax: READY_MS_MAX,
@@ -59,33 +81,9 @@ export async function startExtraGateway(
     },
     guard,
   );
-  const dispose = async () => {
-    await gateway.kill9();
-    await guard.close();
-  };
-  try {
-    await gateway.start();
-  } catch (cause) {
-    await dispose();
-    throw cause;
-  }
-  const { pid } = gateway;
-  return {
-    name,
-    url: gateway.plan.url,
-    get isRunning() {
-      return gateway.isRunning;
-    },
-    exited: gateway.exited,
-    logs: () => gateway.logs(),
-    pause: () => gateway.pause(),
-    resume: () => gateway.resume(),
-    untilPaused: () => until(`${name} to be stopped`, PAUSED_MS_MAX, () => isPaused(pid)),
-    [Symbol.asyncDispose]: dispose,
-  };
 }
 
-async function isPaused(pid: number): Promise<boolean> {
+async function readIsStopped(pid: number): Promise<boolean> {
   const { stdout } = await promisify(execFile)("ps", ["-o", "state=", "-p", String(pid)]);
   return stdout.trim().startsWith("T");
 }

@@ -157,11 +157,14 @@ class ModelWriter {
     if (removed && released) await this.#settle();
   }
 
-  /** Recovery has decided: it may have completed the write, and others built on it or replaced it since. */
+  /**
+   * Recovery has decided: it may have completed the write, and others built on it or replaced it since. What it did not
+   * see is removed; the intent is recovery's to settle, as there may be replaced blobs to free.
+   */
   async #endFenced(record: ObjectRecord, sealing: Promise<unknown>): Promise<void> {
     this.answer("unknown");
     await sealing;
-    if (await this.#release(this.#unnamed(record))) await this.#settle();
+    await this.#release(this.#unnamed(record));
   }
 
   /** Nothing that was sealed may be deleted while recovery may still commit it: fence before you delete. */

@@ -13,7 +13,8 @@ export async function makeLeader(cluster: LocalCluster, server: string, streams:
     for (const stream of streams) {
       const overdueAt = performance.now() + MOVED_MS_MAX;
       while ((await cluster.leaderOf(stream)).name !== server) {
-        if (performance.now() > overdueAt) throw new Error(`${server} does not lead ${stream} after ${MOVED_MS_MAX} ms`);
+        if (performance.now() > overdueAt)
+          throw new Error(`${server} does not lead ${stream} after ${MOVED_MS_MAX} ms`);
         const wish = JSON.stringify({ placement: { preferred: server } });
         // Refused while a leader has only just been elected.
         await connection.request(`$JS.API.STREAM.LEADER.STEPDOWN.${stream}`, wish).catch(() => {});

@@ -158,7 +158,9 @@ async function untilGone(network: number): Promise<void> {
   const overdueAt = performance.now() + GONE_MS_MAX;
   while (existsSync(`/sys/class/net/${hostEnd(network)}`)) {
     if (performance.now() > overdueAt) {
-      throw new Error(`${hostEnd(network)} is still there after ${GONE_MS_MAX} ms: does something still run at a site?`);
+      throw new Error(
+        `${hostEnd(network)} is still there after ${GONE_MS_MAX} ms: does something still run at a site?`,
+      );
     }
     await sleep(POLL_MS);
   }

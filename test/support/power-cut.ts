@@ -37,7 +37,7 @@ export type CuttableCluster = AsyncDisposable & {
 const NATS_SERVERS = 3;
 const DISK_BYTES = 1_024 * 1_048_576;
 /** So small that volumes are begun all the time: a new file's name has to survive too. */
-const SETTINGS = { storage: { volumeBytesMax: "32MiB", freeBytesMin: "128MiB" } };
+const SETTINGS = { storage: { volumeBytesMax: "32MiB", freeBytesMin: "128MiB" }, events: { bytesMax: "64MiB" } };
 const MOUNT_OPTIONS = "loop,commit=300";
 const BOOT_ID = "/proc/sys/kernel/random/boot_id";
 const SHARED_DISK = "shared";

@@ -150,6 +150,10 @@ describe("npm run cluster", { timeout: 150_000 }, () => {
       expect(run.alive()).toEqual([]);
       expect(pidsShownBy(run).filter(isAlive)).toEqual([]);
       for (const port of portsOf(base)) expect(await findPortProblem("127.0.0.1", port)).toBeNull();
+      // In order: whoever stands on NATS has gone before it, so nobody missed it.
+      for (const name of ["gateway-1", "node-1", "healer-1"]) {
+        expect(await readFile(join(dir, "logs", `${name}.log`), "utf8")).not.toContain("connection to NATS was lost");
+      }
       for (const name of ["cluster-secret", "nats-password"]) {
         expect(run.output()).not.toContain((await readFile(join(dir, "secrets", name), "utf8")).trim());
       }

@@ -1,17 +1,11 @@
 /** A node behind HTTP: blobs written over connections that fail, and nodes that come and go. */
-import { once } from "node:events";
-import { createServer, type Server, type Socket } from "node:net";
-import { Registry } from "prom-client";
 import { describe, expect, test } from "vitest";
-import type { BlobStore } from "../../src/blob/blob-store.ts";
 import { cellChecksum } from "../../src/domain/checksum.ts";
 import { StoreError } from "../../src/domain/errors.ts";
 import type { BlobId } from "../../src/domain/ids.ts";
 import type { NodeState } from "../../src/domain/node-info.ts";
-import { MIB } from "../../src/lib/bytes.ts";
+import { AssertionError } from "../../src/lib/assert.ts";
 import { systemClock } from "../../src/lib/clock.ts";
-import { deadlineIn } from "../../src/lib/deadline.ts";
-import { LIMITS } from "../../src/limits.ts";
 import {
   cellBytes,
   descriptorOf,
@@ -25,9 +19,16 @@ import {
   WAIT_MS,
   writeLarge,
 } from "../support/blobs.ts";
-import { connectTo, serveStore, startServedNode } from "../support/node-plane.ts";
-
-const within = (ms: number) => deadlineIn(systemClock, ms);
+import { startProxy } from "../support/network-proxy.ts";
+import {
+  connectTo,
+  serveStore,
+  startServedNode,
+  untilOpen,
+  untilStill,
+  untilStored,
+  withMethods,
+} from "../support/node-plane.ts";
 
 describe("writing", () => {
   test("writeCell() does not take more than the node can store", async () => {
@@ -242,7 +243,6 @@ describe("reaching a node", () => {
 
   test("broken invariants of the node are told as internal, and to whoever ends the process", async () => {
     await using node = await startServedNode();
-    const { AssertionError } = await import("../../src/lib/assert.ts");
     const bug = () => Promise.reject(new AssertionError("Broken invariant: secret detail"));
     const store = withMethods(node.local, { put: bug, verify: bug });
     await using plane = await serveStore(store);

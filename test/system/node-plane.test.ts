@@ -1,31 +1,16 @@
 /** A node behind HTTP: what clients, the network and slow disks do to it, and what is told of it. */
-import { once } from "node:events";
-import { createServer, type Server, type Socket } from "node:net";
 import { Registry } from "prom-client";
 import { describe, expect, test } from "vitest";
-import type { BlobStore } from "../../src/blob/blob-store.ts";
 import { cellChecksum } from "../../src/domain/checksum.ts";
 import { StoreError } from "../../src/domain/errors.ts";
 import type { BlobId } from "../../src/domain/ids.ts";
-import type { NodeState } from "../../src/domain/node-info.ts";
 import { MIB } from "../../src/lib/bytes.ts";
 import { systemClock } from "../../src/lib/clock.ts";
 import { deadlineIn } from "../../src/lib/deadline.ts";
 import { LIMITS } from "../../src/limits.ts";
-import {
-  cellBytes,
-  descriptorOf,
-  FULL_CELL_BYTES,
-  listIds,
-  nextBlobId,
-  readWhole,
-  smallBlob,
-  soon,
-  TEST_NODE,
-  WAIT_MS,
-  writeLarge,
-} from "../support/blobs.ts";
-import { connectTo, serveStore, startServedNode } from "../support/node-plane.ts";
+import { FULL_CELL_BYTES, nextBlobId, readWhole, smallBlob, soon, WAIT_MS, writeLarge } from "../support/blobs.ts";
+import { startProxy } from "../support/network-proxy.ts";
+import { connectTo, serveStore, startServedNode, untilStill, valueOf, withMethods } from "../support/node-plane.ts";
 
 const within = (ms: number) => deadlineIn(systemClock, ms);
 
