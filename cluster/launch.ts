@@ -26,7 +26,7 @@ export type LaunchOptions = {
   readonly signal?: AbortSignal;
 };
 
-const STOP_ORDER: readonly ProcessRole[] = ["nats", "node", "healer", "gateway", "nginx"];
+const STOP_ORDER: readonly ProcessRole[] = ["nginx", "gateway", "healer", "node", "nats"];
 const HEALTHY_MS_MAX = 30_000;
 const META_LEADER_MS_MAX = 30_000;
 const POLL_MS = 50;

@@ -213,7 +213,10 @@ async function endIntents(round: Round, page: readonly WalEntry[], done: readonl
     if (settled.length > 0) await deps.wal.settle(settled, deadline(deps));
     for (const { entry, outcome, cleanUp } of ended) {
       const { txid, bucket } = entry.intent;
-      deps.logger.info({ txid, bucket, outcome, blobsAway: cleanUp?.replaces.length ?? 0 }, "an open intent was settled");
+      deps.logger.info(
+        { txid, bucket, outcome, blobsAway: cleanUp?.replaces.length ?? 0 },
+        "an open intent was settled",
+      );
     }
     return ended;
   } catch (cause) {

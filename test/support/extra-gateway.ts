@@ -2,9 +2,11 @@
 import { execFile } from "node:child_process";
 import { join } from "node:path";
 import { promisify } from "node:util";
-import { startGuard } from "../../cluster/guard.ts";
+import { startGuard, type Guard } from "../../cluster/guard.ts";
 import { findFreePorts } from "../../cluster/ports.ts";
 import { ClusterProcess, type Exit } from "../../cluster/process.ts";
+import { systemClock } from "../../src/lib/clock.ts";
+import { Semaphore } from "../../src/lib/semaphore.ts";
 import { compileCache, type LocalCluster } from "./cluster.ts";
 import { until } from "./cluster-load.ts";
 import { cleanEnvironment, commandOf } from "./serve.ts";
@@ -14,41 +16,51 @@ export type ExtraGateway = {
   readonly url: string;
   /** Resolves when it has ended, however that came. */
   readonly exited: Promise<Exit>;
+  /** SIGSTOP: it keeps its connections and answers nothing. */
+  pause(): void;
+  /** Resolves when it is stopped, by whomever. */
+  untilPaused(): Promise<void>;
   resume(): void;
-  /** Resolves when it is stopped: it keeps its connections and answers nothing. */
-  untilStopped(): Promise<void>;
 };
 
 export type ExtraGateways = AsyncDisposable & {
   /**
    * Resolves when it is ready for work. `name` is like that of no other gateway that the cluster has had; `killAt` is a
-   * step of a write, such as `put.cell-sent:2`, with `/stop` behind it where it is not to kill.
+   * step of a write, such as `put.cell-sent:2`, with `/stop` behind it where it is not to kill. Without it nothing
+   * happens to it.
    */
-  start(name: string, killAt: string): Promise<ExtraGateway>;
+  start(name: string, killAt?: string): Promise<ExtraGateway>;
 };
 
 const HOST = "127.0.0.1";
 const MAIN = join(import.meta.dirname, "../../src/main.ts");
 const READY_MS_MAX = 60_000;
 const STOP_MS_MAX = 15_000;
-const STOPPED_MS_MAX = 60_000;
+const PAUSED_MS_MAX = 60_000;
+/** Programs that start side by side. More would take the processors from the cluster, whose clocks tick meanwhile. */
+const STARTS_AT_ONCE = 3;
 
 /** Disposing kills those that still run. */
 export function openExtraGateways(cluster: LocalCluster): ExtraGateways {
   const guard = startGuard();
   const gateways: ClusterProcess[] = [];
+  const starts = new Semaphore(STARTS_AT_ONCE, systemClock);
   return {
-    async start(name, killAt) {
-      const [port] = (await findFreePorts(1)) as [number];
-      const gateway = planGateway(cluster, name, killAt, port, guard);
+    async start(name, killAt = "") {
+      const gateway = await planGateway(cluster, name, killAt, guard);
       gateways.push(gateway);
-      await gateway.start();
+      const permit = await starts.acquire(1, READY_MS_MAX);
+      try {
+        await gateway.start();
+      } finally {
+        permit?.release();
+      }
       const { pid, exited } = gateway;
-      const isStopped = () => readIsStopped(pid);
       return {
         ...{ name, exited, url: gateway.plan.url },
+        pause: () => gateway.pause(),
+        untilPaused: () => until(`${name} to be stopped`, PAUSED_MS_MAX, () => isPaused(pid)),
         resume: () => gateway.resume(),
-        untilStopped: () => until(`${name} to be stopped at ${killAt}`, STOPPED_MS_MAX, isStopped),
       };
     },
     async [Symbol.asyncDispose]() {
@@ -58,13 +70,8 @@ export function openExtraGateways(cluster: LocalCluster): ExtraGateways {
   };
 }
 
-function planGateway(
-  cluster: LocalCluster,
-  name: string,
-  killAt: string,
-  port: number,
-  guard: ReturnType<typeof startGuard>,
-): ClusterProcess {
+async function planGateway(cluster: LocalCluster, name: string, killAt: string, guard: Guard): Promise<ClusterProcess> {
+  const [port] = (await findFreePorts(1)) as [number];
   const dataDir = join(cluster.dir, name);
   const flags = ["--config", cluster.configFile, "--name", name, "--host", HOST, "--port", String(port)];
   const [command, ...prefix] = commandOf("node");
@@ -83,7 +90,7 @@ function planGateway(
   );
 }
 
-async function readIsStopped(pid: number): Promise<boolean> {
+async function isPaused(pid: number): Promise<boolean> {
   const { stdout } = await promisify(execFile)("ps", ["-o", "state=", "-p", String(pid)]);
   return stdout.trim().startsWith("T");
 }

@@ -102,7 +102,11 @@ function documentOf(key: string, bytesMin: number): Body {
   return { bytes: telemetryDocument({ seed, bytesMin }), strategy: "field_hybrid" };
 }
 
-function putOf(before: GatewayWrite["before"], body: (key: string) => Body, steps: GatewayWrite["steps"]): GatewayWrite {
+function putOf(
+  before: GatewayWrite["before"],
+  body: (key: string) => Body,
+  steps: GatewayWrite["steps"],
+): GatewayWrite {
   const after = (key: string) => bytesState(body(key).bytes);
   return { before, after, steps, send: (client, key) => putBody(client, key, body(key)) };
 }

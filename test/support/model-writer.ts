@@ -71,12 +71,7 @@ class ModelWriter {
   readonly #durable: (NodeName | null)[] = [];
   readonly #doubtful: PlacedBlob[] = [];
 
-  constructor(
-    world: RecoveryWorld,
-    process: SimulatedProcess,
-    write: ModelWrite,
-    tell: (report: ModelReport) => void,
-  ) {
+  constructor(world: RecoveryWorld, process: SimulatedProcess, write: ModelWrite, tell: (report: ModelReport) => void) {
     this.#world = world;
     this.#process = process;
     this.#deps = world.depsOf(process);
@@ -96,7 +91,8 @@ class ModelWriter {
     const planned = this.#newSet(this.#plannedNodes());
     await this.#appendIntent(this.#seen, planned);
     const { sealing } = await this.#seal(planned);
-    if (this.#countDurable() < quorumOf(planned.redundancy, this.#write.consistency)) return await this.#giveUp(sealing);
+    if (this.#countDurable() < quorumOf(planned.redundancy, this.#write.consistency))
+      return await this.#giveUp(sealing);
 
     const set = this.#newSet([...this.#durable]);
     for (let current = this.#seen; ;) {
@@ -106,7 +102,8 @@ class ModelWriter {
       const before = current;
       current = result.current;
       if (current?.record.version === this.#version) return await this.#end(current.record, before, sealing);
-      if (current?.record.fencedTxids.includes(this.#txid) === true) return await this.#endFenced(current.record, sealing);
+      if (current?.record.fencedTxids.includes(this.#txid) === true)
+        return await this.#endFenced(current.record, sealing);
       if (this.#write.onConflict === "exact" || this.#write.kind === "hot") return await this.#giveUp(sealing);
       await this.#appendIntent(current, planned);
     }
@@ -173,7 +170,8 @@ class ModelWriter {
     for (;;) {
       const current = await this.#read();
       if (current?.record.version === this.#version) return await this.#end(current.record, this.#seen, sealing);
-      if (current?.record.fencedTxids.includes(this.#txid) === true) return await this.#endFenced(current.record, sealing);
+      if (current?.record.fencedTxids.includes(this.#txid) === true)
+        return await this.#endFenced(current.record, sealing);
       if ((current?.revision ?? REVISION_NONE) !== this.#intent?.revisionSeen) break;
       const unfenced = current?.record ?? this.#record({ state: "fence", version: VERSION_NONE });
       if ((await this.#commit(withFence(unfenced, this.#txid), current)).ok) break;

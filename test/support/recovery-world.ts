@@ -40,7 +40,9 @@ export class RecoveryWorld {
   readonly network = new SimulatedNetwork();
   readonly clock = this.network.clock;
   readonly nextTxid = createTxidSource(this.clock, systemRandom);
+  /** Who is known by which name. */
   readonly gateways = new Map<string, SimulatedProcess>();
+  readonly #everyGateway: SimulatedProcess[] = [];
   /** Broken promises, in words. */
   readonly broken: string[] = [];
   /** Every version of every key that was ever current, with the one before it. */
@@ -71,7 +73,13 @@ export class RecoveryWorld {
   startGateway(name: string): SimulatedProcess {
     const gateway = new SimulatedProcess(name, this.clock);
     this.gateways.set(name, gateway);
+    this.#everyGateway.push(gateway);
     return gateway;
+  }
+
+  /** All that sleep go on, also those whose name another has taken. */
+  wakeGateways(): void {
+    for (const gateway of this.#everyGateway) gateway.wake();
   }
 
   setNode(node: NodeName, state: "up" | "hung" | "refused"): void {
@@ -123,15 +131,12 @@ export class RecoveryWorld {
     return names.filter((name) => !this.#named.has(name) && !late.has(name));
   }
 
-  get lateBlobs(): number {
-    return this.#sealedUnwatched.size + this.#sealedTooLate.size;
-  }
-
   /** What every record names is there: else some promise was broken before. */
   async checkNamed(): Promise<void> {
     for (const name of this.#named.keys()) {
       const [id, node] = name.split("@") as [BlobId, NodeName];
-      if ((await this.#stores.get(node)?.describe(id, ANY_TIME)) == null) this.broken.push(`${name} is named and missing`);
+      if ((await this.#stores.get(node)?.describe(id, ANY_TIME)) == null)
+        this.broken.push(`${name} is named and missing`);
     }
   }
 
@@ -142,7 +147,8 @@ export class RecoveryWorld {
       if (!this.#fencedAtMs.has(txid)) this.#fencedAtMs.set(txid, this.clock.monotonicMs());
     }
     for (const set of blobSetsOf(record.manifest)) {
-      if (placedBlobsOf(set).length < blobsNeeded(set.redundancy)) this.broken.push(`${record.version} is not readable`);
+      if (placedBlobsOf(set).length < blobsNeeded(set.redundancy))
+        this.broken.push(`${record.version} is not readable`);
     }
     if (record.state !== "fence" && record.version !== before?.version) {
       if (this.history.some(({ key, version }) => key === record.key && version === record.version)) {
@@ -150,7 +156,10 @@ export class RecoveryWorld {
       }
       this.history.push({ key: record.key, version: record.version, before: before?.version ?? null });
     }
-    const names = (of: ObjectRecord) => blobSetsOf(of.manifest).flatMap(placedBlobsOf).map((b) => `${b.id}@${b.node}`);
+    const names = (of: ObjectRecord) =>
+      blobSetsOf(of.manifest)
+        .flatMap(placedBlobsOf)
+        .map((b) => `${b.id}@${b.node}`);
     for (const name of before === undefined ? [] : names(before)) {
       this.#named.delete(name);
       this.#unnamedAtMs.set(name, this.clock.monotonicMs());
@@ -170,7 +179,9 @@ export class RecoveryWorld {
       commit: (change, deadline) => {
         const { key, version, state, fencedTxids } = change.record;
         const what = `commit ${key} ${state} ${short(version)} over ${change.ifRevision}`;
-        return send(`${what} fencing [${fencedTxids.map(short).join()}]`, deadline, () => records.commit(change, deadline));
+        return send(`${what} fencing [${fencedTxids.map(short).join()}]`, deadline, () =>
+          records.commit(change, deadline),
+        );
       },
     });
   }
@@ -186,7 +197,8 @@ export class RecoveryWorld {
           this.#appendedAtMs.set(sequence, this.clock.monotonicMs());
           return sequence;
         }),
-      settle: (txids, deadline) => send(`settle ${txids.map(short).join()}`, deadline, () => log.settle(txids, deadline)),
+      settle: (txids, deadline) =>
+        send(`settle ${txids.map(short).join()}`, deadline, () => log.settle(txids, deadline)),
       readOpen: (after, limit, deadline) =>
         send("read open", deadline, async () =>
           (await log.readOpen(after, limit, deadline)).map((entry) => {

@@ -140,7 +140,9 @@ export class SimulatedNetwork {
   async #deliver(message: Message): Promise<void> {
     if (message.effect !== null) {
       const { effect } = message;
-      this.note(`${message.from.name} > ${message.to}: ${message.what}${this.refused.has(message.to) ? " (refused)" : ""}`);
+      this.note(
+        `${message.from.name} > ${message.to}: ${message.what}${this.refused.has(message.to) ? " (refused)" : ""}`,
+      );
       message.effect = null;
       message.answer = await effect();
       return;
@@ -151,6 +153,8 @@ export class SimulatedNetwork {
   }
 
   #ready(): Message[] {
-    return this.#messages.filter(({ from, to, effect }) => (effect === null ? from.state === "runs" : !this.hung.has(to)));
+    return this.#messages.filter(({ from, to, effect }) =>
+      effect === null ? from.state === "runs" : !this.hung.has(to),
+    );
   }
 }

@@ -77,7 +77,7 @@ async function openWorld(): Promise<World | string> {
   const network = await startNetwork(SITES);
   if (typeof network === "string") return network;
   const stack = new AsyncDisposableStack();
-  stack.use(network);
+  stack.defer(async () => { console.log("D net"); await network[Symbol.asyncDispose](); console.log("D net gone"); });
   try {
     const seed = Number(process.env["SEED"] ?? Date.now() % 1_000_000);
     console.log(`cluster-partition: seed ${seed}; SEED=${seed} repeats the workload`);
@@ -91,8 +91,8 @@ async function openWorld(): Promise<World | string> {
       // What four nodes can hold.
       settings: { cluster: { bucketDefaults: { k: 2, m: 1 } } },
     });
-    stack.use(cluster);
-    const inspector = stack.use(await openInspector(cluster));
+    stack.defer(async () => { console.log("D cluster"); await cluster[Symbol.asyncDispose](); console.log("D cluster gone"); });
+    const inspector = await openInspector(cluster); stack.defer(async () => { console.log("D inspector"); await inspector[Symbol.asyncDispose](); console.log("D inspector gone"); });
     const opened = stack.move();
     const world = { seed, network, cluster, inspector, load: loadOf(seed), counted: new CountedKeys(COUNTED_KEYS) };
     return { ...world, [Symbol.asyncDispose]: () => opened.disposeAsync() };

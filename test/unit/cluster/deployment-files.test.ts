@@ -215,3 +215,24 @@ describe("systemd units", () => {
     expect({ status, stderr }).toEqual({ status: 0, stderr: "" });
   });
 });
+
+describe("docs/deployment.md", () => {
+  const text = readFileSync(join(ROOT, "docs/deployment.md"), "utf8");
+
+  it("shows settings and variables that the program accepts", () => {
+    const [yaml] = [...text.matchAll(/```yaml\n([\s\S]*?)```/g)].map((match) => match[1] as string);
+    const variables = [...text.matchAll(/^(KINTSUGI_\w+)=(.*)$/gm)].map((match) => [match[1], match[2]] as const);
+    expect(variables.length).toBeGreaterThan(2);
+    const result = readConfig({
+      ...{ configFile: "kintsugi.yaml", flags: [], env: Object.fromEntries(variables), cores: 2 },
+      readFile: (path) => (path === "kintsugi.yaml" ? (yaml as string) : "a secret of enough characters\n"),
+    });
+    expect(result).toMatchObject({ ok: true, config: { port: 8_100, advertise: "10.0.0.4:8100", zone: "rack-2" } });
+  });
+
+  it("links to files that are there", () => {
+    for (const [, path] of text.matchAll(/\]\((?!http)([^)#]+)\)/g)) {
+      expect(existsSync(join(ROOT, "docs", path as string)), path).toBe(true);
+    }
+  });
+});

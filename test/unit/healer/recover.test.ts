@@ -5,6 +5,7 @@ import { encodeDescriptor } from "../../../src/domain/blob.ts";
 import { cellChecksum } from "../../../src/domain/checksum.ts";
 import type { BlobId, NodeName, Revision, VersionId } from "../../../src/domain/ids.ts";
 import { REVISION_NONE, blobIdOf } from "../../../src/domain/ids.ts";
+import type { Intent } from "../../../src/domain/intent.ts";
 import type { BlobSet } from "../../../src/domain/manifest.ts";
 import { placedBlobsOf } from "../../../src/domain/manifest.ts";
 import type { ObjectRecord } from "../../../src/domain/record.ts";
@@ -376,6 +377,26 @@ describe("recoverIntents() with a writer that may live", () => {
     expect(await store.recover({ writerDead: false })).toMatchObject({ rolledBack: 1 });
     const after = await store.realMetadata.get(BUCKET, KEY, ANY_TIME);
     expect(after?.revision).toBe(fenced.ok && fenced.revision);
+    await expectClean(store);
+  });
+
+  it("settles no intent that was appended again meanwhile: its write may have other blobs to free", async () => {
+    const store = openMemoryStore();
+    const { set: old } = await putCopies(store, 1);
+    const left = await leaveWrite(store, [0, 1, 2]);
+    const [intent] = await store.openIntents();
+    const again = { ...(intent as Intent), replaces: placedBlobsOf(old) };
+    const metadata = override(store.realMetadata, {
+      async get(bucket, key, deadline) {
+        // The writer goes on just now: its new intent is durable before its commit.
+        await store.deps.wal.append(again, deadline);
+        await store.realMetadata.commit({ record: left.record, ifRevision: left.revisionSeen }, deadline);
+        return await store.realMetadata.get(bucket, key, deadline);
+      },
+    });
+    expect(await store.recover({ writerDead: false, metadata })).toMatchObject({ finished: 0, left: 1 });
+    expect(await store.openIntents()).toEqual([again]);
+    expect(await store.recover({ writerDead: false })).toMatchObject({ finished: 1 });
     await expectClean(store);
   });
 });
