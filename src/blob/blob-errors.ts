@@ -50,6 +50,10 @@ export function writerConflict(node: NodeName, id: BlobId): StoreError {
   });
 }
 
+export function blobBarred(node: NodeName, id: BlobId): StoreError {
+  return new StoreError("write_conflict", `Cannot write blob ${id} on node ${node}: it was deleted before it came`);
+}
+
 export function writerAborted(node: NodeName, id: BlobId): StoreError {
   return new StoreError("node_unavailable", `Cannot go on with blob ${id} on node ${node}: its write was aborted`, {
     retriable: true,

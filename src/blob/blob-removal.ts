@@ -17,8 +17,13 @@ export type RemovalDeps = { readonly node: NodeName; readonly volumes: VolumeSet
 
 type Removal = { readonly batches: CommitBatch[]; readonly operations: number; readonly sweeps: LmdbVolume[] };
 
-/** Resolves with the number of blobs that were there, when all are durably gone. */
-export async function removeBlobs(deps: RemovalDeps, ids: readonly BlobId[], deadline: Deadline): Promise<number> {
+/** Resolves with the number of blobs that were there, when all are durably gone. `onAbsent` is told of each that was not. */
+export async function removeBlobs(
+  deps: RemovalDeps,
+  ids: readonly BlobId[],
+  deadline: Deadline,
+  onAbsent: (id: BlobId) => void,
+): Promise<number> {
   let removed = 0;
   let operations = 0;
   let batches = new Set<CommitBatch>();
@@ -31,7 +36,10 @@ export async function removeBlobs(deps: RemovalDeps, ids: readonly BlobId[], dea
   };
   for (const id of new Set(ids)) {
     const removal = removeSeal(deps, id);
-    if (removal === null) continue;
+    if (removal === null) {
+      onAbsent(id);
+      continue;
+    }
     removed += 1;
     operations += removal.operations;
     for (const batch of removal.batches) batches.add(batch);

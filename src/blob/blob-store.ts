@@ -59,7 +59,10 @@ export type BlobStore = {
   describe(id: BlobId, deadline: Deadline): Promise<{ info: BlobInfo; descriptor: Uint8Array } | null>;
   /** Sealed blobs in order of their ids, behind `after` ("" for the start), at most `limit`. */
   list(after: string, limit: number, deadline: Deadline): Promise<BlobInfo[]>;
-  /** Deletes blobs, durable when resolved; unknown ids are ignored. Works on a full node. Answers how many existed. */
+  /**
+   * Deletes blobs, durable when resolved. Works on a full node. Answers how many existed. A blob that did not is kept away
+   * for as long as it may still be on its way: its `put` or `seal` then rejects with `write_conflict`.
+   */
   delete(ids: readonly BlobId[], deadline: Deadline): Promise<number>;
   /** Reads every cell of a blob and compares checksums. Empty when all is well. @throws {StoreError} `blob_not_found` */
   verify(id: BlobId, deadline: Deadline): Promise<BlobDamage[]>;

@@ -29,6 +29,8 @@ export type WriterDeps = {
   assertServing(action: string): void;
   put(volume: LmdbVolume, key: Buffer, value: Uint8Array): CommitBatch;
   grow(deadline: Deadline): Promise<void>;
+  /** @throws {StoreError} `write_conflict` when the blob was deleted meanwhile */
+  assertWanted(id: BlobId): void;
   onFinished(id: BlobId): void;
 };
 
@@ -88,6 +90,7 @@ export class LmdbBlobWriter implements BlobWriter {
     const runs = this.#runs();
     const bytes = sealBytes(this.#id, this.#checksums.length, runs.length, descriptor.length);
     const volume = await this.#admitSeal(bytes, deadline);
+    this.#deps.assertWanted(this.#id);
     const seal = encodeCelledSeal({
       id: this.#id,
       sealedAtMs: this.#deps.clock.wallMs(),

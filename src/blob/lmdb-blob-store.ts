@@ -10,7 +10,8 @@ import type { Deadline } from "../lib/deadline.ts";
 import { deadlineIn, withDeadline } from "../lib/deadline.ts";
 import type { Logger } from "../lib/logger.ts";
 import { LIMITS } from "../limits.ts";
-import { nodeClosed, nodeFenced, nodeFull, waitTooLong, writerConflict } from "./blob-errors.ts";
+import { BarredBlobs } from "./barred-blobs.ts";
+import { blobBarred, nodeClosed, nodeFenced, nodeFull, waitTooLong, writerConflict } from "./blob-errors.ts";
 import { listBlobs, readBlobCells, verifyBlob, type ReaderDeps } from "./blob-reader.ts";
 import { removeBlobs, sweepUnsealed } from "./blob-removal.ts";
 import type { BlobDamage, BlobStore, BlobWriter, SealedBlob } from "./blob-store.ts";
@@ -93,6 +94,9 @@ class LmdbBlobStore implements BlobStore {
   /** Blobs on their way out; readers may still see them. */
   readonly #leaving = new Map<BlobId, Promise<unknown>>();
   readonly #writing = new Set<BlobId>();
+  /** Seals of large blobs on their way to the disk. */
+  readonly #sealing = new Map<BlobId, Promise<unknown>>();
+  readonly #barred: BarredBlobs;
   #fencedBy: { readonly cause: unknown } | null = null;
   #isClosed = false;
 
@@ -102,6 +106,7 @@ class LmdbBlobStore implements BlobStore {
     this.#logger = options.logger.child({ node: options.node });
     this.#settings = settings;
     this.#onFenced = options.onFenced ?? (() => {});
+    this.#barred = new BarredBlobs(options.clock);
     this.#probeFreeBytes = options.freeBytes ?? (() => freeBytesOf(options.dir));
     this.#space = new FreeSpace(options.clock, settings.freeBytesMin, this.#probeFreeBytes);
     this.#volumes = new VolumeSet(options.dir, {
@@ -155,11 +160,12 @@ class LmdbBlobStore implements BlobStore {
       this.#writing.add(id);
       try {
         const isSealed = await this.#isSealed(id, deadline);
+        this.#assertWanted(id);
         if (isSealed) {
           this.#writing.delete(id);
           return new RepeatedBlobWriter(id, () => this.verify(id, deadlineIn(this.#clock, waitMs)));
         }
-        return this.#guardWriter(new LmdbBlobWriter(this.#writerDeps(), id, waitMs));
+        return this.#guardWriter(id, new LmdbBlobWriter(this.#writerDeps(), id, waitMs));
       } catch (cause) {
         this.#writing.delete(id);
         throw cause;
@@ -197,7 +203,7 @@ class LmdbBlobStore implements BlobStore {
     const work = this.#attempt("delete blobs", async () => {
       if (earlier.length > 0) await this.#within(deadline, Promise.allSettled(earlier), "what is under way");
       this.#assertServing("delete blobs");
-      return await removeBlobs(this.#removal(), ids, deadline);
+      return await removeBlobs(this.#removal(), ids, deadline, (id) => this.#barred.add(id));
     });
     // Entered before anything is awaited: what is asked for later must find it and come after.
     for (const id of ids) this.#leaving.set(id, work);
@@ -249,6 +255,7 @@ class LmdbBlobStore implements BlobStore {
     if (arriving !== undefined) return arriving.wait(deadline, () => waitTooLong(this.node, `put ${blob.id}`));
     if (this.#writing.has(blob.id)) throw writerConflict(this.node, blob.id);
     if (this.#leaving.has(blob.id) || this.#volumes.holds(blob.id)) return this.#putAgain(blob, deadline);
+    this.#assertWanted(blob.id);
     const volume = this.#volumes.admit(bytes);
     if (volume === null) return this.#grow(deadline).then(() => this.put(blob, deadline));
     const { id, descriptor, cells } = blob;
@@ -292,7 +299,7 @@ class LmdbBlobStore implements BlobStore {
   #underWay(ids: readonly BlobId[], deadline: Deadline): Promise<unknown>[] {
     return ids.flatMap((id) => {
       const arriving = this.#arriving.get(id)?.wait(deadline, () => waitTooLong(this.node, `put ${id}`));
-      return [arriving, this.#leaving.get(id)].filter((work) => work !== undefined);
+      return [arriving, this.#sealing.get(id), this.#leaving.get(id)].filter((work) => work !== undefined);
     });
   }
 
@@ -317,15 +324,22 @@ class LmdbBlobStore implements BlobStore {
       assertServing: (action) => this.#assertServing(action),
       put: (volume, key, value) => this.#write(volume, key, value),
       grow: (deadline) => this.#grow(deadline),
+      assertWanted: (id) => this.#assertWanted(id),
       onFinished: (id) => this.#writing.delete(id),
     };
   }
 
-  #guardWriter(writer: BlobWriter): BlobWriter {
+  #guardWriter(id: BlobId, writer: BlobWriter): BlobWriter {
     return {
       writeCell: (index, payload, checksum) =>
         this.#attempt("write a cell", () => writer.writeCell(index, payload, checksum)),
-      seal: (descriptor) => this.#attempt("seal a blob", () => writer.seal(descriptor)),
+      seal: (descriptor) => {
+        const work = this.#attempt("seal a blob", () => writer.seal(descriptor));
+        this.#sealing.set(id, work);
+        const finish = () => void this.#sealing.delete(id);
+        work.then(finish, finish);
+        return work;
+      },
       abort: () => this.#attempt("abort a write", () => writer.abort()),
     };
   }
@@ -359,6 +373,10 @@ class LmdbBlobStore implements BlobStore {
     if (this.#space.isShort(bytes)) {
       throw nodeFull(this.node, this.#space.freeBytes(), this.#settings.freeBytesMin);
     }
+  }
+
+  #assertWanted(id: BlobId): void {
+    if (this.#barred.has(id)) throw blobBarred(this.node, id);
   }
 
   /** Runs one operation; what the storage itself reports fences the node. */

@@ -5,7 +5,8 @@ import type { NodeState, NodeUsage } from "../domain/node-info.ts";
 import { assert } from "../lib/assert.ts";
 import type { Clock } from "../lib/clock.ts";
 import { LIMITS } from "../limits.ts";
-import { blobNotFound, nodeClosed, readGivenUp, writerAborted, writerConflict } from "./blob-errors.ts";
+import { BarredBlobs } from "./barred-blobs.ts";
+import { blobBarred, blobNotFound, nodeClosed, readGivenUp, writerAborted, writerConflict } from "./blob-errors.ts";
 import type { BlobDamage, BlobStore, BlobWriter, SealedBlob } from "./blob-store.ts";
 
 type StoredCell = { readonly payload: Uint8Array; readonly checksum: CellChecksum };
@@ -17,10 +18,12 @@ export class MemoryBlobStore implements BlobStore {
   readonly #clock: Clock;
   readonly #blobs = new Map<BlobId, StoredBlob>();
   readonly #writing = new Set<BlobId>();
+  readonly #barred: BarredBlobs;
   #isClosed = false;
 
   constructor(node: NodeName, clock: Clock) {
     this.node = node;
+    this.#barred = new BarredBlobs(clock);
     this.#clock = clock;
   }
 
@@ -40,6 +43,7 @@ export class MemoryBlobStore implements BlobStore {
   async openWriter(id: BlobId): Promise<BlobWriter> {
     this.#assertOpen("open a writer");
     if (this.#writing.has(id)) throw writerConflict(this.node, id);
+    if (this.#barred.has(id)) throw blobBarred(this.node, id);
     this.#writing.add(id);
     const cells: StoredCell[] = [];
     let state: "open" | "sealed" | "aborted" = "open";
@@ -103,6 +107,8 @@ export class MemoryBlobStore implements BlobStore {
 
   async delete(ids: readonly BlobId[]): Promise<number> {
     this.#assertOpen("delete blobs");
+    const absent = [...new Set(ids)].filter((id) => !this.#blobs.has(id));
+    for (const id of absent) this.#barred.add(id);
     return ids.filter((id) => this.#blobs.delete(id)).length;
   }
 
@@ -134,6 +140,7 @@ export class MemoryBlobStore implements BlobStore {
 
   #store(id: BlobId, descriptor: Uint8Array, cells: readonly StoredCell[]): void {
     if (this.#blobs.has(id)) return;
+    if (this.#barred.has(id)) throw blobBarred(this.node, id);
     const payloadBytes = cells.reduce((sum, cell) => sum + cell.payload.length, 0);
     const info = { id, cellCount: cells.length, payloadBytes, sealedAtMs: this.#clock.wallMs() };
     this.#blobs.set(id, { info, descriptor: Uint8Array.from(descriptor), cells });

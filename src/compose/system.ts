@@ -10,6 +10,7 @@ import { lockDataDir } from "../lib/dir-lock.ts";
 import type { FaultPoints } from "../lib/fault-points.ts";
 import type { Logger } from "../lib/logger.ts";
 import type { Random } from "../lib/random.ts";
+import { syncDirectory } from "../lib/sync-directory.ts";
 
 /** The runtime's own faculties; a test brings its own. */
 export type System = {
@@ -40,7 +41,9 @@ export async function identityOf(config: Config, { random }: System): Promise<st
   const known = await readFile(path, "utf8").catch(() => null);
   if (known !== null && /^[0-9a-f]{32}$/.test(known)) return known;
   const identity = Buffer.from(random.bytes(16)).toString("hex");
-  await writeFile(path, identity);
+  // Forgotten in a power cut, it would leave the process waiting until its own name is free.
+  await writeFile(path, identity, { flush: true });
+  await syncDirectory(config.dataDir);
   return identity;
 }
 

@@ -15,7 +15,7 @@ export type Look = {
   /** How many of the replaced blobs the record named when it last looked, and since when that many. */
   replacedNamed: number;
   replacedAtMs: number | null;
-  /** Since when it has seen the record to be of another write. */
+  /** Since when it has seen the record to be of another write, and the txid fenced: it will never be current again. */
   overAtMs: number | null;
   /** What it did before it had to look again. */
   outcome: "resurrected" | null;
@@ -57,12 +57,13 @@ export class Looks {
   ): Pick<RecoverState, "fencedMs" | "replacedMs" | "overMs"> {
     const nowMs = this.#clock.monotonicMs();
     const record = stored?.record;
-    if (record?.fencedTxids.includes(intent.txid) === true) look.fencedAtMs ??= nowMs;
+    const fenced = record?.fencedTxids.includes(intent.txid) === true;
+    if (fenced) look.fencedAtMs ??= nowMs;
     // What has left the record never comes back: the latest to leave counts for all of them.
     const named = countNamed(record, intent.replaces);
     if (named < look.replacedNamed) look.replacedAtMs = nowMs;
     look.replacedNamed = named;
-    look.overAtMs = record !== undefined && isCommitted(record, intent) ? null : (look.overAtMs ?? nowMs);
+    look.overAtMs = fenced && !isCommitted(record, intent) ? (look.overAtMs ?? nowMs) : null;
     const sinceMs = (atMs: number | null) => nowMs - (atMs ?? nowMs);
     return {
       fencedMs: sinceMs(look.fencedAtMs),
@@ -74,7 +75,10 @@ export class Looks {
   /** The plan's decision stands in the record from now on. */
   decided(look: Look, plan: RecoverPlan): void {
     const nowMs = this.#clock.monotonicMs();
-    if (plan.action === "roll_back") look.fencedAtMs ??= nowMs;
+    if (plan.action === "roll_back") {
+      look.fencedAtMs ??= nowMs;
+      look.overAtMs ??= nowMs;
+    }
     if (plan.action !== "resurrect") return;
     look.replacedAtMs = nowMs;
     look.replacedNamed = 0;

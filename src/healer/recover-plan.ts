@@ -54,9 +54,9 @@ type Ending = {
   readonly remove: readonly PlacedBlob[];
   /** What becomes of the intent when the blobs are removed. */
   readonly after:
-    | { readonly then: "settle" }
-    | { readonly then: "look_again"; readonly inMs: number }
-    | { readonly then: "clean_up"; readonly blobs: readonly PlacedBlob[] };
+    | { readonly step: "settle" }
+    | { readonly step: "look_again"; readonly inMs: number }
+    | { readonly step: "clean_up"; readonly blobs: readonly PlacedBlob[] };
 };
 
 export type RecoverBounds = {
@@ -88,7 +88,7 @@ export type RecoverState = {
   readonly fencedMs: number;
   /** How long the replaced blobs that the record does not name are known to be out of it. */
   readonly replacedMs: number;
-  /** How long the record is known to be of another write. */
+  /** How long the record is known to be of another write for good. */
   readonly overMs: number;
   readonly bounds: RecoverBounds;
 };
@@ -130,7 +130,7 @@ export function isCleanUp(intent: Intent): boolean {
 function planCleanUp(state: RecoverState): RecoverPlan {
   const ending = endingOf(state, state.stored?.record ?? null, {});
   const { after } = ending;
-  const nothingNew = after.then === "clean_up" && after.blobs.length === state.intent.replaces.length;
+  const nothingNew = after.step === "clean_up" && after.blobs.length === state.intent.replaces.length;
   return nothingNew ? { action: "wait" } : { action: "finish", ...ending };
 }
 
@@ -153,9 +153,9 @@ function endingOf(state: RecoverState, record: ObjectRecord | null, waits: Waits
   ];
 
   const inMs = Math.max(restMs, ours.length === 0 ? 0 : oursMs, replaced.length === 0 ? 0 : replacedMs);
-  if (inMs > 0) return { remove, after: { then: "look_again", inMs } };
+  if (inMs > 0) return { remove, after: { step: "look_again", inMs } };
   const remote = [...unnamed(possiblyOn(unasked, intent)), ...replaced.filter(({ node }) => unasked.has(node))];
-  return { remove, after: remote.length === 0 ? { then: "settle" } : { then: "clean_up", blobs: remote } };
+  return { remove, after: remote.length === 0 ? { step: "settle" } : { step: "clean_up", blobs: remote } };
 }
 
 function nameOf(blob: PlacedBlob): string {

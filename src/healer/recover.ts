@@ -94,11 +94,13 @@ export async function recoverRound(deps: RecoverDeps, policy: RecoverPolicy, loo
       break;
     }
     after = last.sequence;
-    for (const { intent, ageMs } of page) {
+    // What was appended again since the round began is left to the next one, or a round might never end.
+    const fresh = page.filter(({ intent }) => !open.has(intent.txid));
+    for (const { intent, ageMs } of fresh) {
       open.add(intent.txid);
       oldestMs = Math.max(oldestMs, ageMs);
     }
-    for (const outcome of await recoverPage({ deps, policy, looks, reach }, page)) {
+    for (const outcome of await recoverPage({ deps, policy, looks, reach }, fresh)) {
       counts[outcome] += 1;
       deps.metrics.recovered.inc({ outcome });
     }
@@ -168,12 +170,12 @@ async function recoverIntent(round: Round, entry: WalEntry, look: Look): Promise
   if (!policy.mayAct() || !(await deleteBlobs({ ...deps, nodeMs: deps.waitMs }, free)) || pinned.length > 0) {
     return "later";
   }
-  if (plan.after.then === "look_again") {
+  if (plan.after.step === "look_again") {
     looks.lookAgain(look, plan.after.inMs);
     return "look_again";
   }
   const outcome = plan.action === "roll_back" ? "rolledBack" : (look.outcome ?? "finished");
-  return { entry, outcome, cleanUp: plan.after.then === "clean_up" ? cleanUpIntent(intent, plan.after.blobs) : null };
+  return { entry, outcome, cleanUp: plan.after.step === "clean_up" ? cleanUpIntent(intent, plan.after.blobs) : null };
 }
 
 /** Makes the outcome of the write stand in the record. False when the record has changed meanwhile: the plan is void. */

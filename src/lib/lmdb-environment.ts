@@ -7,6 +7,7 @@ import type { Clock } from "./clock.ts";
 import { deadlineIn, withDeadline } from "./deadline.ts";
 import { readLmdbHeader } from "./lmdb-header.ts";
 import type { Logger } from "./logger.ts";
+import { syncDirectory } from "./sync-directory.ts";
 
 /**
  * One LMDB environment that several stores write to, so that one fsync serves them all. It adds what LMDB leaves to
@@ -265,13 +266,4 @@ function checkFile(file: string): void {
 /** LMDB's own errors carry its numeric code. */
 function isLmdbError(cause: unknown): boolean {
   return cause instanceof Error && typeof (cause as { code?: unknown }).code === "number";
-}
-
-async function syncDirectory(directory: string): Promise<void> {
-  const fd = openSync(directory, "r");
-  try {
-    await promisify(fsync)(fd);
-  } finally {
-    closeSync(fd);
-  }
 }

@@ -6,15 +6,25 @@ import type { ObjectDeps } from "./deps.ts";
 import type { Write } from "./write.ts";
 
 /**
+ * `never_current`: nobody has completed the write, and nobody will. `completed`: its blobs belong to a version.
+ * `overtaken`: the key is another write's by now, and whether this one was current in between is not known.
+ */
+export type FenceOutcome =
+  | { readonly kind: "never_current" }
+  | { readonly kind: "completed" }
+  | { readonly kind: "overtaken"; readonly by: ObjectRecord };
+
+/**
  * Makes sure that nobody completes a write whose blobs are about to be removed: recovery may find its intent open and a
- * quorum of its blobs on their nodes, and commits only over the revision that the intent saw. True once that cannot
- * happen any more; false when it has happened, and the blobs belong to a version.
+ * quorum of its blobs on their nodes, and commits only over the revision that the intent saw.
  * @throws {StoreError} `metadata_unavailable`
  */
-export async function fenceWrite(deps: ObjectDeps, write: Write, seen: StoredRecord | null): Promise<boolean> {
+export async function fenceWrite(deps: ObjectDeps, write: Write, seen: StoredRecord | null): Promise<FenceOutcome> {
   const record = withFence(seen?.record ?? fenceOf(write), write.txid);
   const result = await commitRecord(deps, record, seen, null);
-  return result.ok || result.current === null || !isCommitted(result.current.record, write.txid);
+  if (result.ok || result.current === null) return { kind: "never_current" };
+  const { record: current } = result.current;
+  return isCommitted(current, write.txid) ? { kind: "completed" } : { kind: "overtaken", by: current };
 }
 
 /** The record of a key that has no version: nobody reads it. */

@@ -12,7 +12,9 @@ import type { BlobSetWriter } from "./blob-set-writer.ts";
 import { commitRecord, isCommitted, metadataDeadline } from "./commit-record.ts";
 import { readable, requireConditions } from "./conditions.ts";
 import type { ObjectDeps } from "./deps.ts";
+import type { FenceOutcome } from "./fence-write.ts";
 import { fenceWrite } from "./fence-write.ts";
+import { blobSetName } from "./read-pins.ts";
 import type { ObjectAddress, Preconditions } from "./requests.ts";
 
 /** One write of one key under way. */
@@ -79,7 +81,7 @@ export async function finishWrite(
 ): Promise<WriteOutcome> {
   deps.active.begin(write.txid);
   let fate: "failed" | "committed" | "unknown" = "failed";
-  const trail: Trail = { intent: null, isSealing: false };
+  const trail: Trail = { intent: null, isSealing: false, fencedIn: null };
   try {
     const draft = recordOf(write, seen, content, content.manifestOf());
     await appendIntent(deps, write, seen, draft.manifest, content.writers.length > 0, trail);
@@ -113,6 +115,8 @@ type Trail = {
   intent: { readonly sinceMs: number; readonly seen: StoredRecord | null } | null;
   /** From here on blobs may be durable: whoever finds the intent may complete the write. */
   isSealing: boolean;
+  /** The record of another write that was met with this one fenced in it. */
+  fencedIn: ObjectRecord | null;
 };
 
 /**
@@ -212,6 +216,7 @@ async function commitContent(
       return { ok: true, ...found, before, replaced, logged: trail.intent !== null };
     }
     if (current?.record.fencedTxids.includes(write.txid) === true) {
+      trail.fencedIn = current.record;
       throw new StoreError("write_conflict", "Cannot commit: recovery has given this write up, send it again", {
         retriable: true,
       });
@@ -268,12 +273,15 @@ function nameOf(set: BlobSet): string {
 const OWN_INTENT_MS = 3_000;
 
 async function rollBack(deps: ObjectDeps, write: Write, content: Content, trail: Trail): Promise<void> {
+  const writers = content.writers.map(({ writer }) => writer);
+  const fence = await fenceBeforeRemoval(deps, write, trail);
+  if (fence.kind === "overtaken") return await releaseOvertaken(deps, write, content, trail, fence.by);
   try {
-    if (await mayRemove(deps, write, trail)) {
-      const removed = await Promise.all(content.writers.map(({ writer }) => writer.abort().catch(() => false)));
+    if (fence.kind === "never_current") {
+      const removed = await Promise.all(writers.map((writer) => writer.abort().catch(() => false)));
       if (removed.every(Boolean)) await deps.releaser.settle([write.txid]);
     } else {
-      for (const { writer } of content.writers) writer.keep();
+      for (const writer of writers) writer.keep();
     }
   } finally {
     deps.active.end(write.txid);
@@ -281,14 +289,40 @@ async function rollBack(deps: ObjectDeps, write: Write, content: Content, trail:
 }
 
 /** Fence before you delete: a write that took long may have been taken for dead, and completed by recovery. */
-async function mayRemove(deps: ObjectDeps, write: Write, { intent, isSealing }: Trail): Promise<boolean> {
-  if (intent === null || !isSealing || deps.clock.monotonicMs() - intent.sinceMs < OWN_INTENT_MS) return true;
+async function fenceBeforeRemoval(
+  deps: ObjectDeps,
+  write: Write,
+  trail: Trail,
+): Promise<FenceOutcome | { readonly kind: "unknown" }> {
+  const { intent, isSealing, fencedIn } = trail;
+  if (fencedIn !== null) return { kind: "overtaken", by: fencedIn };
+  const isOurs = intent === null || !isSealing || deps.clock.monotonicMs() - intent.sinceMs < OWN_INTENT_MS;
+  if (isOurs) return { kind: "never_current" };
   try {
     return await fenceWrite(deps, write, intent.seen);
   } catch (cause) {
     deps.logger.warn({ txid: write.txid, cause: String(cause) }, "left the blobs of a failed write to recovery");
-    return false;
+    return { kind: "unknown" };
   }
+}
+
+/**
+ * Recovery may have completed the write before another one replaced it. Then readers may still stream what it stored,
+ * and its intent alone remembers what it replaced itself.
+ */
+async function releaseOvertaken(
+  deps: ObjectDeps,
+  write: Write,
+  content: Content,
+  trail: Trail,
+  by: ObjectRecord,
+): Promise<void> {
+  const found = await Promise.all(content.writers.map(({ writer }) => writer.findAll()));
+  for (const { writer } of content.writers) writer.keep();
+  const replaced = replacedBlobs(trail.intent?.seen ?? null, content.manifestOf());
+  const named = new Set(blobSetsOf(by.manifest).map(nameOf));
+  const unnamed = replaced.filter(({ id }) => !named.has(blobSetName(id)));
+  deps.releaser.schedule(write.txid, [...found.flat(), ...unnamed]);
 }
 
 /** What the write achieved, read off the record that was committed. */

@@ -320,6 +320,37 @@ function describeDelete(open: Open): void {
     expect(await harness.store.usage()).toMatchObject({ blobCount: 2, liveBytes: 80_020 });
   });
 
+  test("delete() of a blob that has not come yet keeps it away", async () => {
+    await using harness = await open();
+    const [small, large, begun] = [nextBlobId(), nextBlobId(), nextBlobId()];
+    const writer = await harness.store.openWriter(begun, WAIT_MS);
+    const payload = cellBytes(begun, 0, 100_000);
+    await writer.writeCell(0, payload, cellChecksum(payload, begun, 0));
+    expect(await harness.store.delete([small, large, begun], soon())).toBe(0);
+    const kept = { code: "write_conflict", retriable: false };
+    await expect(harness.store.put(smallBlob(small, 10), soon())).rejects.toMatchObject(kept);
+    await expect(writeLarge(harness.store, large, [70_000])).rejects.toMatchObject(kept);
+    await expect(writer.seal(descriptorOf(begun))).rejects.toMatchObject(kept);
+    await writer.abort();
+    expect(await listIds(harness.store)).toEqual([]);
+    expect(await harness.store.usage()).toMatchObject({ blobCount: 0, liveBytes: 0 });
+  });
+
+  test("delete() leaves nothing of a blob that is just being sealed", async () => {
+    await using harness = await open();
+    for (let steps = 0; steps < 24; steps += 1) {
+      const id = nextBlobId();
+      const writer = await harness.store.openWriter(id, WAIT_MS);
+      const payload = cellBytes(id, 0, 100_000);
+      await writer.writeCell(0, payload, cellChecksum(payload, id, 0));
+      const sealed = writer.seal(descriptorOf(id)).catch(() => writer.abort());
+      for (let step = 0; step < steps; step += 1) await Promise.resolve();
+      await harness.store.delete([id], soon());
+      await sealed;
+    }
+    expect(await listIds(harness.store)).toEqual([]);
+  });
+
   test("delete() never lets a reader see wrong bytes", async () => {
     await using harness = await open();
     const id = nextBlobId();

@@ -13,12 +13,14 @@ const SLOTS = 6;
 type Model = {
   readonly sealed: Map<number, number[]>;
   readonly writing: Map<number, { writer: BlobWriter; lengths: number[] }>;
+  /** Deleted before they were there: kept away until the store is opened anew. */
+  readonly barred: Set<number>;
 };
 
 class Driver {
   readonly #directory: BlobDirectory;
   readonly #ids: BlobId[] = Array.from({ length: SLOTS }, () => nextBlobId());
-  readonly #model: Model = { sealed: new Map(), writing: new Map() };
+  readonly #model: Model = { sealed: new Map(), writing: new Map(), barred: new Set() };
   store: BlobStore;
 
   constructor(directory: BlobDirectory, store: BlobStore) {
@@ -32,7 +34,9 @@ class Driver {
 
   async put(slot: number, lengths: number[]): Promise<void> {
     if (this.#model.writing.has(slot)) return;
-    await this.store.put(smallBlob(this.#id(slot), ...lengths), soon());
+    const stored = this.store.put(smallBlob(this.#id(slot), ...lengths), soon());
+    if (this.#isKeptAway(slot)) return await expectBarred(stored);
+    await stored;
     if (!this.#model.sealed.has(slot)) this.#model.sealed.set(slot, lengths);
   }
 
@@ -41,6 +45,7 @@ class Driver {
     const id = this.#id(slot);
     let open = this.#model.writing.get(slot);
     if (open === undefined) {
+      if (this.#isKeptAway(slot)) return await expectBarred(this.store.openWriter(id, WAIT_MS));
       open = { writer: await this.store.openWriter(id, WAIT_MS), lengths: [] };
       this.#model.writing.set(slot, open);
     }
@@ -58,7 +63,12 @@ class Driver {
   async seal(slot: number): Promise<void> {
     const open = this.#model.writing.get(slot);
     if (open === undefined) return;
-    await open.writer.seal(descriptorOf(this.#id(slot)));
+    const sealed = open.writer.seal(descriptorOf(this.#id(slot)));
+    if (this.#isKeptAway(slot)) {
+      await expectBarred(sealed);
+      return await this.abort(slot);
+    }
+    await sealed;
     this.#model.writing.delete(slot);
     this.#model.sealed.set(slot, open.lengths);
   }
@@ -68,7 +78,12 @@ class Driver {
     this.#model.writing.delete(slot);
   }
 
+  async removePresent(slots: number[]): Promise<void> {
+    await this.remove(slots.filter((slot) => this.#model.sealed.has(slot)));
+  }
+
   async remove(slots: number[]): Promise<void> {
+    for (const slot of slots) if (!this.#model.sealed.has(slot)) this.#model.barred.add(slot);
     const present = new Set(slots.filter((slot) => this.#model.sealed.has(slot)));
     const ids = slots.map((slot) => this.#id(slot));
     const removed = await this.store.delete(ids, soon());
@@ -79,6 +94,11 @@ class Driver {
   async reopen(): Promise<void> {
     this.store = await this.#directory.open();
     this.#model.writing.clear();
+    this.#model.barred.clear();
+  }
+
+  #isKeptAway(slot: number): boolean {
+    return this.#model.barred.has(slot) && !this.#model.sealed.has(slot);
   }
 
   /** What the store says of everything it holds and of what it should not hold. */
@@ -110,6 +130,10 @@ class Driver {
   }
 }
 
+async function expectBarred(work: Promise<unknown>): Promise<void> {
+  await expect(work).rejects.toMatchObject({ code: "write_conflict" });
+}
+
 const slot = fc.nat({ max: SLOTS - 1 });
 const smallLengths = fc.array(fc.nat({ max: 15_000 }), { maxLength: 4 });
 const largeLengths = fc.array(fc.oneof(fc.integer({ min: 1, max: 5_000 }), fc.integer({ min: 1, max: 1_048_064 })), {
@@ -120,7 +144,8 @@ const step: fc.Arbitrary<(driver: Driver) => Promise<void>> = fc.oneof(
   fc.tuple(slot, largeLengths).map(([n, lengths]) => describeStep(`write ${n} ${lengths}`, (d) => d.write(n, lengths))),
   slot.map((n) => describeStep(`seal ${n}`, (d) => d.seal(n))),
   slot.map((n) => describeStep(`abort ${n}`, (d) => d.abort(n))),
-  fc.array(slot, { maxLength: 4 }).map((slots) => describeStep(`delete ${slots}`, (d) => d.remove(slots))),
+  fc.array(slot, { maxLength: 4 }).map((slots) => describeStep(`take ${slots}`, (d) => d.removePresent(slots))),
+  slot.map((n) => describeStep(`delete ${n}`, (d) => d.remove([n]))),
   fc.constant(describeStep("reopen", (d) => d.reopen())),
 );
 

@@ -12,7 +12,7 @@ import { endLeftovers } from "./leftovers.ts";
 import type { SkippedTest } from "./skip-reporter.ts";
 import { forgetOutcome, readCounts, REPORT, ROOT, summaryLine, writePassed, writeSummary } from "./test-outcome.ts";
 
-const CI_MINUTES_MAX = 13;
+const CI_MINUTES_MAX = 30;
 
 async function main(args: readonly string[]): Promise<number> {
   forgetOutcome();

@@ -13,7 +13,9 @@ import { createTxidSource } from "../../src/domain/ids.ts";
 import { blobSetsOf, placedBlobsOf } from "../../src/domain/manifest.ts";
 import type { BucketSettings } from "../../src/domain/settings.ts";
 import type { RecoverSummary } from "../../src/healer/recover.ts";
-import { recoverIntents } from "../../src/healer/recover.ts";
+import { recoverIntents, recoverRound } from "../../src/healer/recover.ts";
+import { Looks } from "../../src/healer/recover-looks.ts";
+import { RECOVERY_BOUNDS } from "../../src/healer/recovery-loop.ts";
 import { Alarms } from "../../src/lib/alarms.ts";
 import { MIB } from "../../src/lib/bytes.ts";
 import type { Deadline } from "../../src/lib/deadline.ts";
@@ -96,6 +98,7 @@ export function openMemoryStore(options: MemoryStoreOptions = {}) {
   const active = new ActiveWrites();
   const metrics = createObjectMetrics(new Registry());
   const shared = { clock, logger: silentLogger, wal, nodes, pins, remotePins, active };
+  const recovering = { ...shared, membership, metrics, active: new ActiveWrites(), waitMs: NODE_MS };
   const deps: ObjectDeps = {
     processName: "test",
     ...{ ...shared, metadata, membership, metrics, random: systemRandom, faults: noFaultPoints },
@@ -115,12 +118,14 @@ export function openMemoryStore(options: MemoryStoreOptions = {}) {
     /** What a new process finds: no write is under way, whatever stood in the way of the last one is gone. */
     async recover(more: { writerDead?: boolean; metadata?: MetadataStore } = {}): Promise<RecoverSummary> {
       return await recoverIntents(
-        {
-          ...{ ...shared, membership, metrics, metadata: more.metadata ?? realMetadata },
-          ...{ active: new ActiveWrites(), waitMs: NODE_MS },
-        },
+        { ...recovering, metadata: more.metadata ?? realMetadata },
         { writerDead: more.writerDead ?? true, ageMsMin: Number.NEGATIVE_INFINITY },
       );
+    },
+    /** One round of a healer in a cluster, which gives readers their time and looks again later. */
+    async recoverOneRound(): Promise<RecoverSummary> {
+      const policy = { writerDead: false, bounds: RECOVERY_BOUNDS, isDue: () => true, mayAct: () => true };
+      return (await recoverRound({ ...recovering, metadata: realMetadata }, policy, new Looks(clock))).counts;
     },
     async read(key: string): Promise<Buffer | null> {
       const result = await getObject({ ...deps, metadata: realMetadata }, getRequest(key));

@@ -18,6 +18,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { promisify } from "node:util";
 import { openClusterDir } from "../../cluster/cluster-dir.ts";
+import type { ProcessRole } from "../../cluster/plan.ts";
 import { startCluster, type ClusterMember, type LocalCluster } from "./cluster.ts";
 import type { Seeded } from "./load/seeded.ts";
 
@@ -32,6 +33,8 @@ export type CuttableCluster = AsyncDisposable & {
    * called when no process can answer any more.
    */
   cutPower(random: Seeded, onStopped: () => void): Promise<void>;
+  /** Starts at once whatever does not run, as when the power comes back; resolves when it is ready. */
+  powerOn(options?: { readonly without?: ProcessRole }): Promise<void>;
 };
 
 const NATS_SERVERS = 3;
@@ -70,14 +73,18 @@ export async function startCuttable(counts: Counts): Promise<CuttableCluster | s
     return {
       cluster,
       async cutPower(random, onStopped) {
-        await disks.writeUnflushed(CANARY);
         await stopAll(cluster.members, random);
         onStopped();
+        await disks.writeUnflushed(CANARY);
         await disks.copy();
         await cluster.killAll();
         await disks.replaceByCopies();
         await disks.requireLost(CANARY);
         await writeFile(bootIdFile, randomUUID());
+      },
+      async powerOn({ without } = {}) {
+        const off = cluster.members.filter(({ role, isRunning }) => role !== without && !isRunning);
+        await Promise.all(off.map((member) => member.restart()));
       },
       [Symbol.asyncDispose]: () => opened.disposeAsync(),
     };

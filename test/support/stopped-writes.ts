@@ -98,9 +98,11 @@ export async function runStoppedWrite(world: StoppedWorld, write: StoppedWrite):
   await untilReadyToWake(world, key, write, states.own);
   if (write.meanwhile === "overwrite_when_completed") await overwrite();
 
-  gateway.resume();
   // Its index is as old as its sleep was long, and it must not answer from that.
-  if (write.finally === "other") await expectState(client, key, states.other);
+  const read = write.finally === "other" ? expectState(client, key, states.other) : null;
+  read?.catch(() => {});
+  gateway.resume();
+  await read;
   const version = checkAnswer(write, await answered);
   await expectState(steady, key, states[write.finally]);
   watched.add(key, {

@@ -48,10 +48,13 @@ export class WatchedKeys {
         problems.push(`${key} has version ${version}, not ${promise.version}`);
       }
     }
-    const listing = JSON.parse((await client.get("/objects?limit=1000")).body.toString()) as {
-      objects: { key: string; version: string }[];
-    };
-    expect(listing.objects.map(({ key, version }) => `${key}@${version}`).toSorted()).toEqual(present.toSorted());
+    const listed = await listKeys(client);
+    const [unread, unlisted] = [
+      listed.filter((name) => !present.includes(name)),
+      present.filter((name) => !listed.includes(name)),
+    ];
+    if (unread.length > 0) problems.push(`only listed: ${unread.join(", ")}`);
+    if (unlisted.length > 0) problems.push(`not listed: ${unlisted.join(", ")}`);
     return problems;
   }
 }
@@ -67,4 +70,10 @@ export async function readKey(client: StoreClient, key: string): Promise<KeyCont
     return true;
   });
   return found as unknown as KeyContent;
+}
+
+async function listKeys(client: StoreClient): Promise<string[]> {
+  const { body } = await client.get("/objects?limit=1000");
+  const { objects } = JSON.parse(body.toString()) as { objects: { key: string; version: string }[] };
+  return objects.map(({ key, version }) => `${key}@${version}`);
 }

@@ -83,7 +83,7 @@ async function openWorld(): Promise<World | string> {
     console.log(`cluster-partition: seed ${seed}; SEED=${seed} repeats the workload`);
     const nodes = Array.from({ length: 2 * SITES.length }, (_, index) => `node-${index + 1}`);
     const options = { gateways: SITES.length, nodes: nodes.length, healers: 2, nats: 3 } as const;
-    const cluster = await startCluster({
+    const cluster = await startCluster({ ...(process.env["KEEP_DIR"] ? { dir: process.env["KEEP_DIR"] } : {}),
       ...options,
       hostOf: (name) => network.addressOf(siteOf(name)),
       prefixOf: (name) => network.prefixOf(siteOf(name)),

@@ -131,7 +131,9 @@ describe("putObject() and getObject()", () => {
       await expect(store.put("vanished", body, { strategy })).rejects.toThrow("the client is gone");
     }
     expect(await store.get("vanished")).toBeNull();
-    expect(await store.blobsOnNodes()).toHaveLength(before.length);
+    // Blobs that earlier tests replaced may go meanwhile; none may come.
+    const known = new Set(before.map(({ id }) => id));
+    expect((await store.blobsOnNodes()).filter(({ id }) => !known.has(id))).toEqual([]);
     expect(store.store.deps.memory.used).toBe(0);
   });
 

@@ -143,7 +143,7 @@ function describePlan(plan: RecoverPlan): string {
     ...fence,
     ...named("hold", record),
     ...named("remove", plan.remove),
-    plan.after.then === "look_again" ? `look again in ${plan.after.inMs / 1_000} s` : plan.after.then,
-    ...(plan.after.then === "clean_up" ? named("remember", plan.after.blobs) : []),
+    plan.after.step === "look_again" ? `look again in ${plan.after.inMs / 1_000} s` : plan.after.step,
+    ...(plan.after.step === "clean_up" ? named("remember", plan.after.blobs) : []),
   ].join("\n");
 }

@@ -110,6 +110,7 @@ async function passTime(store: MemoryStore, work: Promise<unknown>): Promise<num
     for (let turn = 0; turn < 20 && !isDone; turn += 1) await settle();
     if (isDone) return store.clock.monotonicMs() - startMs;
     store.clock.advance(50);
+    if (store.clock.monotonicMs() - startMs > 60_000) throw new Error("the write does not end");
   }
 }
 

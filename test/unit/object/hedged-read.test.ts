@@ -51,6 +51,9 @@ function answerTooLate(hanging: readonly Hanging[]): void {
 /** Asks the copies in their order. */
 const FIRST: Random = { next: () => 0, bytes: () => new Uint8Array(0) };
 
+/** A test that waits longer than this has failed. */
+const TEST_MS_MAX = 60_000;
+
 /** Reads while time passes; answers how much of it the read took. */
 async function readTimed(
   { store, hanging }: { store: MemoryStore; hanging: readonly Hanging[] },
@@ -75,6 +78,7 @@ async function readTimed(
     if (isDone) return { bytes: await reading, tookMs: store.clock.monotonicMs() - startMs };
     answerTooLate(hanging);
     store.clock.advance(5);
+    if (store.clock.monotonicMs() - startMs > TEST_MS_MAX) throw new Error("the read does not end");
   }
 }
 
@@ -147,7 +151,7 @@ describe("getObject()", () => {
     const { nodes } = await putObject(store.deps, putRequest("k", bytes, { strategy: "replication" }));
     for (const node of nodes) silent.add(node);
     const reading = store.read("k");
-    while (hanging.length < 2) {
+    for (let turn = 0; turn < 100 && hanging.length < 2; turn += 1) {
       store.clock.advance(5);
       await settle();
     }
@@ -156,6 +160,41 @@ describe("getObject()", () => {
     expect((await reading)?.equals(bytes)).toBe(true);
     expect(company.signal?.aborted).toBe(true);
     expect(await metric(store.deps.metrics.hedgesWon)).toBe(0);
+    store.clock.advance(60_000);
+    await settle();
+    await settle();
+    expect(hanging, "nobody is asked for a read that is over").toHaveLength(2);
+  });
+
+  it("asks just the nodes whose cells a range is about", async () => {
+    const { store, asked } = openSilent();
+    const bytes = noise(5_000_000, 12);
+    const { nodes } = await putObject(store.deps, putRequest("k", bytes, { strategy: "ec" }));
+    const range = { first: 1_100_000, last: 1_200_000 };
+    const result = await getObject(store.deps, { ...getRequest("k"), range });
+    expect((await bytesOf(result)).equals(bytes.subarray(range.first, range.last + 1))).toBe(true);
+    expect(asked).toEqual([nodes[1]]);
+  });
+
+  it("goes back to a node that was given up when what came instead is damaged", async () => {
+    const parts = openSilent();
+    const { store, silent, asked, hanging } = parts;
+    const bytes = noise(5_000, 13);
+    const { nodes } = await putObject(store.deps, putRequest("k", bytes, { strategy: "replication" }));
+    const [slow, ...others] = nodes as [NodeName, ...NodeName[]];
+    for (const node of others) {
+      const blobs = store.deps.nodes.get(node) as BlobStore;
+      const [info] = await blobs.list("", 1, ANY_TIME);
+      const id = info?.id ?? ("" as never);
+      await blobs.delete([id], ANY_TIME);
+      await blobs.put({ id, descriptor: Buffer.of(1), cells: [{ payload: noise(5_000, 99), checksum: 0n }] }, ANY_TIME);
+    }
+    silent.add(slow);
+    const reading = readTimed(parts);
+    for (let turn = 0; turn < 100 && hanging.length === 0; turn += 1) await settle();
+    silent.clear();
+    expect((await reading).bytes.equals(bytes)).toBe(true);
+    expect(asked).toEqual([slow, ...others, slow]);
   });
 
   it("reads around a late cell that a range is about, and damage among the cells that came instead", async () => {

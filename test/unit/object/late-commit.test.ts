@@ -86,7 +86,7 @@ describe("finishWrite() of a write that recovery has completed", () => {
     state.armed = true;
     const putting = putObject(store.deps, putRequest("k", noise(100_000), { strategy: "ec" }));
     putting.catch(() => {});
-    while (state.armed) {
+    for (let turn = 0; turn < 1_000 && state.armed; turn += 1) {
       store.clock.advance(STRAGGLER_MS / 4);
       await settle();
     }
@@ -159,7 +159,7 @@ describe("finishWrite() of a write that recovery has completed and somebody has 
     state.armed = true;
     const putting = putObject(store.deps, putRequest("k", bytes, { strategy: "field_hybrid" }));
     putting.catch(() => {});
-    while (state.armed) {
+    for (let turn = 0; turn < 1_000 && state.armed; turn += 1) {
       store.clock.advance(STRAGGLER_MS / 4);
       await settle();
     }
@@ -168,6 +168,27 @@ describe("finishWrite() of a write that recovery has completed and somebody has 
     expect(String(await store.read("k")).startsWith(hot("b"))).toBe(true);
     await expectQuiet(store);
   });
+});
+
+describe("finishWrite() of a write that recovery has completed and somebody has replaced", () => {
+  for (const [name, strategy, bytes] of CONTENTS) {
+    it(`gives ${name} up, leaves them to their readers for a while, and frees what they had replaced`, async () => {
+      let completed: string[] = [];
+      const { store, state } = openHeldUp(async (held) => {
+        await held.recoverOneRound();
+        completed = await held.namedBlobs();
+        await putObject(held.deps, putRequest("k", noise(7_000, 3), { strategy: "replication" }));
+        expect(await held.namedBlobs()).not.toEqual(completed);
+      });
+      await putObject(store.deps, putRequest("k", noise(6_000, 2), { strategy: "replication" }));
+      state.armed = true;
+      const putting = putObject(store.deps, putRequest("k", bytes, { strategy }));
+      await expect(putting).rejects.toMatchObject({ code: "write_conflict", retriable: true });
+      expect(await store.blobs()).toEqual(expect.arrayContaining(completed));
+      await expectQuiet(store);
+      expect((await store.read("k"))?.equals(noise(7_000, 3))).toBe(true);
+    });
+  }
 });
 
 describe("a commit that was taken though nobody said so", () => {
