@@ -18,6 +18,13 @@ export type NatsServerConfig = {
 };
 
 /**
+ * A route on which nothing arrives is given up within seconds and made anew. Else it comes back when TCP repeats what it
+ * sent, whose pauses double: after a partition the servers would stay apart for as long again as it lasted.
+ */
+const ROUTE_PING_INTERVAL = "2s";
+const ROUTE_PINGS_UNANSWERED_MAX = 2;
+
+/**
  * A whole nats-server.conf. `sync_interval: always` is what makes an acknowledged message one that survives a power cut:
  * with the default, all servers may forget the last two minutes.
  */
@@ -41,6 +48,8 @@ export function natsServerConfig(server: NatsServerConfig): string {
   if (routes.length > 1) {
     lines.push(
       "cluster {",
+      `  ping_interval: ${quoted(ROUTE_PING_INTERVAL)}`,
+      `  ping_max: ${ROUTE_PINGS_UNANSWERED_MAX}`,
       `  name: ${quoted(server.clusterName)}`,
       `  listen: ${quoted(`${host}:${ports.route}`)}`,
       ...(login === null ? [] : [`  ${authorization}`]),

@@ -155,13 +155,15 @@ class ModelWriter {
   }
 
   /**
-   * Recovery has decided: it may have completed the write, and others built on it or replaced it since. What it did not
-   * see is removed; the intent is recovery's to settle, as there may be replaced blobs to free.
+   * Recovery has decided: it may have completed the write, and others replaced it since. What of it is left may still have
+   * readers, and what it replaced is remembered by its intent alone.
    */
   async #endFenced(record: ObjectRecord, sealing: Promise<unknown>): Promise<void> {
     this.answer("unknown");
     await sealing;
-    await this.#release(this.#unnamed(record));
+    const named = new Set(blobSetsOf(record.manifest).flatMap(placedBlobsOf).map(nameOf));
+    const replaced = (this.#intent?.replaces ?? []).filter((blob) => !named.has(nameOf(blob)));
+    if (await this.#release([...this.#unnamed(record), ...replaced])) await this.#settle();
   }
 
   /** Nothing that was sealed may be deleted while recovery may still commit it: fence before you delete. */
