@@ -16,9 +16,7 @@ export type ExtraGateway = {
   readonly url: string;
   /** Resolves when it has ended, however that came. */
   readonly exited: Promise<Exit>;
-  /** SIGSTOP: it keeps its connections and answers nothing. */
-  pause(): void;
-  /** Resolves when it is stopped, by whomever. */
+  /** Resolves when it has stopped: it keeps its connections and answers nothing. */
   untilPaused(): Promise<void>;
   resume(): void;
 };
@@ -58,7 +56,6 @@ export function openExtraGateways(cluster: LocalCluster): ExtraGateways {
       const { pid, exited } = gateway;
       return {
         ...{ name, exited, url: gateway.plan.url },
-        pause: () => gateway.pause(),
         untilPaused: () => until(`${name} to be stopped`, PAUSED_MS_MAX, () => isPaused(pid)),
         resume: () => gateway.resume(),
       };

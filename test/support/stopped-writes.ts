@@ -32,6 +32,8 @@ export type StoppedWrite = {
 };
 
 const RECOVERED_MS_MAX = 120_000;
+/** Its half is more than a stripe. */
+const UPLOAD_BYTES = 10_000_000;
 const OVER = shardsOf("what was there before");
 
 /**
@@ -152,23 +154,22 @@ async function expectState(client: StoreClient, key: string, state: KeyState): P
   expect(matches(state, body), `${key} is ${describeBody(body)}`).toBe(true);
 }
 
-/** Stops a gateway that has half of a body, for so long, and sends it the rest. */
+/** Half of a body comes to a gateway that stops for so long when it has sent the first stripe to the nodes; then the rest. */
 export async function runStoppedUpload({ gateways, steady, watched }: StoppedWorld, pauseMs: number): Promise<void> {
   const key = `upload-stopped-for-${pauseMs}`;
-  const bytes = noise(8_000_000, pauseMs);
-  const gateway = await gateways.start(key);
+  const bytes = noise(UPLOAD_BYTES, pauseMs);
+  const gateway = await gateways.start(key, "put.cell-sent:6/stop");
   using client = new StoreClient(gateway.url, 1);
   const outgoing = client.open("PUT", `/objects/${key}?strategy=ec`, { "transfer-encoding": "chunked" });
   const answered = new Promise<number | null>((resolve) => {
     outgoing.once("error", () => resolve(null));
     outgoing.once("response", (incoming) => resolve(incoming.resume().statusCode ?? null));
   });
-  await new Promise((resolve) => outgoing.write(bytes.subarray(0, bytes.length / 2), resolve));
-  gateway.pause();
+  outgoing.write(bytes.subarray(0, UPLOAD_BYTES / 2));
   await gateway.untilPaused();
   await new Promise((resolve) => setTimeout(resolve, pauseMs));
   gateway.resume();
-  outgoing.end(bytes.subarray(bytes.length / 2));
+  outgoing.end(bytes.subarray(UPLOAD_BYTES / 2));
 
   const status = await answered;
   const { body } = await readKey(steady, key);

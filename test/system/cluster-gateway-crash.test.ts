@@ -11,12 +11,12 @@ import { openExtraGateways, type ExtraGateways } from "../support/extra-gateway.
 import { GATEWAY_WRITES, putBody, type GatewayWrite, type Outcome } from "../support/gateway-writes.ts";
 import { ABSENT, bytesState, describeBody, matches } from "../support/load/journal.ts";
 import { createSeeded } from "../support/load/seeded.ts";
-import { runStoppedUpload, runStoppedWrite, STOPPED_WRITES } from "../support/stopped-writes.ts";
+import { runStoppedUpload, runStoppedWrite, STOPPED_WRITES, type StoppedWrite } from "../support/stopped-writes.ts";
 import { readKey, WatchedKeys } from "../support/watched-keys.ts";
 
 const TIMEOUT_MS = 300_000;
-/** Longer than any wait of a gateway, and longer than a node keeps an upload of which nothing comes. */
-const UPLOADS_STOPPED_MS = [12_000, 33_000] as const;
+/** Longer than any wait of a gateway. */
+const UPLOAD_STOPPED_MS = 20_000;
 
 type Crash = readonly [
   kind: string,
@@ -29,7 +29,7 @@ type Crash = readonly [
 describe("a gateway in the middle of a write", () => {
   const seed = Number(process.env["SEED"] ?? Date.now() % 1_000_000);
   const watched = new WatchedKeys();
-  const stopped = new Map<unknown, Promise<void>>();
+  const stopped = new Map<StoppedWrite | "upload", Promise<void>>();
   let cluster: LocalCluster;
   let inspector: ClusterInspector;
   let gateways: ExtraGateways;
@@ -44,7 +44,7 @@ describe("a gateway in the middle of a write", () => {
     // They sleep while others are killed.
     const world = { gateways, inspector, steady, watched };
     for (const write of STOPPED_WRITES) stopped.set(write, runStoppedWrite(world, write));
-    for (const pauseMs of UPLOADS_STOPPED_MS) stopped.set(pauseMs, runStoppedUpload(world, pauseMs));
+    stopped.set("upload", runStoppedUpload(world, UPLOAD_STOPPED_MS));
     for (const run of stopped.values()) run.catch(() => {});
   }, TIMEOUT_MS);
 
@@ -97,10 +97,10 @@ describe("a gateway in the middle of a write", () => {
     async ([, , write]) => await stopped.get(write),
   );
 
-  test.for(UPLOADS_STOPPED_MS)(
-    "stopped for %i ms with half of a body takes the rest or fails cleanly",
-    { timeout: TIMEOUT_MS },
-    async (pauseMs) => await stopped.get(pauseMs),
+  test(
+    "stopped with half of a body takes the rest or fails cleanly",
+    async () => await stopped.get("upload"),
+    TIMEOUT_MS,
   );
 
   test(

@@ -16,29 +16,37 @@ import { createSeeded } from "../support/load/seeded.ts";
 import { makeLeader } from "../support/nats-leader.ts";
 import { startNetwork, type TestNetwork } from "../support/network.ts";
 
-/** Each with a nats-server, two nodes and a gateway; a and b with a healer. */
+/** Each with a nats-server, two nodes and a gateway; the first two with a healer. */
 const SITES = ["a", "b", "c"] as const;
 type Site = (typeof SITES)[number];
 
 const CLIENTS_PER_SITE = 2;
+const READERS_PER_SITE = 2;
 const COUNTED_KEYS = 4;
-/** A lost leader is given up after ten seconds, and a new one elected within nine more. */
+/** A leader that lost its followers gives up after ten seconds, and electing another takes up to nine. */
 const FAILOVER_MS_MAX = 40_000;
-const ANSWER_MS_MAX = 45_000;
+const STEADY_WRITES = 15;
 const TIMEOUT_MS = 180_000;
-const LED_BY_THE_LONELY = ["KINTSUGI_MAIN_META_0", "KINTSUGI_MAIN_WAL", "KV_kintsugi_main_lease"];
+/** What is led from the site that is cut off, so that all of it has to find another leader. */
+const STREAMS_LED = ["KINTSUGI_MAIN_META_0", "KINTSUGI_MAIN_WAL", "KV_kintsugi_main_lease"];
+const SETTINGS = {
+  // Three of the four nodes that are left hold a write.
+  cluster: { bucketDefaults: { k: 2, m: 1 } },
+  // What cannot be done is refused after these.
+  timeouts: { metadataMs: 6_000, nodeMs: 4_000 },
+};
 
-type World = {
+type World = AsyncDisposable & {
   readonly seed: number;
   readonly network: TestNetwork;
   readonly cluster: LocalCluster;
   readonly inspector: ClusterInspector;
   readonly load: Load;
   readonly counted: CountedKeys;
-  [Symbol.asyncDispose](): Promise<void>;
 };
 
 type Clients = Readonly<Record<Site, RecordedClient>>;
+type Loss = "cutOff" | "mute" | "deafen";
 
 describe("a cluster on three sites", () => {
   let world: World | string;
@@ -51,55 +59,66 @@ describe("a cluster on three sites", () => {
     if (typeof world === "object") await world[Symbol.asyncDispose]();
   }, TIMEOUT_MS);
 
-  test.for([
-    { what: "is cut off", site: "a", lose: "cutOff" },
-    { what: "is heard by nobody", site: "b", lose: "mute" },
-    { what: "hears nobody", site: "a", lose: "deafen" },
-  ] as const)(
-    "goes on without a site that $what and promises nothing, and agrees with it afterwards",
-    { timeout: TIMEOUT_MS },
-    async ({ site, lose }, context) => {
+  test(
+    "goes on without a site that is cut off, which promises nothing, and agrees with it afterwards",
+    async (context) => {
       if (typeof world === "string") return context.skip(world);
-      await loseSite(world, site, lose);
+      const leading = await leadingSite(world);
+      await makeLeader(world.cluster, memberOf("nats", leading), STREAMS_LED);
+      await partition(world, "cut-off", [{ site: leading, loss: "cutOff" }]);
     },
+    TIMEOUT_MS,
   );
 
-  test("has lost nothing in the end and kept nothing", { timeout: TIMEOUT_MS }, async (context) => {
-    if (typeof world === "string") return context.skip(world);
-    const { seed, inspector, cluster, load } = world;
-    await checkSettled(inspector, `seed ${seed}, settled`);
-    await checkGateways(cluster, load, `seed ${seed}, settled`);
-    expect(load.tally.acknowledged).toBeGreaterThan(100);
-  });
+  test(
+    "goes on without a site that nobody hears and then without one that hears nobody",
+    async (context) => {
+      if (typeof world === "string") return context.skip(world);
+      const leading = await leadingSite(world);
+      await makeLeader(world.cluster, memberOf("nats", leading), STREAMS_LED);
+      await partition(world, "one-way", [
+        { site: leading, loss: "mute" },
+        { site: leading === "a" ? "b" : "a", loss: "deafen" },
+      ]);
+    },
+    TIMEOUT_MS,
+  );
+
+  test(
+    "has lost nothing in the end and kept nothing",
+    async (context) => {
+      if (typeof world === "string") return context.skip(world);
+      const { seed, inspector, cluster, load } = world;
+      // Recovery leaves what gateways wrote that still run alone for a while; new ones have nothing under way.
+      await Promise.all(cluster.gateways.map((gateway) => gateway.stop().then(() => gateway.restart())));
+      await checkSettled(inspector, `seed ${seed}, settled`);
+      await checkGateways(cluster, load, `seed ${seed}, settled`);
+      expect(load.tally.acknowledged).toBeGreaterThan(100);
+    },
+    TIMEOUT_MS,
+  );
 });
 
 async function openWorld(): Promise<World | string> {
   const network = await startNetwork(SITES);
   if (typeof network === "string") return network;
-  const stack = new AsyncDisposableStack();
-  stack.defer(async () => { console.log("D net"); await network[Symbol.asyncDispose](); console.log("D net gone"); });
-  try {
-    const seed = Number(process.env["SEED"] ?? Date.now() % 1_000_000);
-    console.log(`cluster-partition: seed ${seed}; SEED=${seed} repeats the workload`);
-    const nodes = Array.from({ length: 2 * SITES.length }, (_, index) => `node-${index + 1}`);
-    const options = { gateways: SITES.length, nodes: nodes.length, healers: 2, nats: 3 } as const;
-    const cluster = await startCluster({ ...(process.env["KEEP_DIR"] ? { dir: process.env["KEEP_DIR"] } : {}),
-      ...options,
-      hostOf: (name) => network.addressOf(siteOf(name)),
-      prefixOf: (name) => network.prefixOf(siteOf(name)),
-      env: Object.fromEntries(nodes.map((name) => [name, { KINTSUGI_ZONE: siteOf(name) }])),
-      // What four nodes can hold.
-      settings: { cluster: { bucketDefaults: { k: 2, m: 1 } } },
-    });
-    stack.defer(async () => { console.log("D cluster"); await cluster[Symbol.asyncDispose](); console.log("D cluster gone"); });
-    const inspector = await openInspector(cluster); stack.defer(async () => { console.log("D inspector"); await inspector[Symbol.asyncDispose](); console.log("D inspector gone"); });
-    const opened = stack.move();
-    const world = { seed, network, cluster, inspector, load: loadOf(seed), counted: new CountedKeys(COUNTED_KEYS) };
-    return { ...world, [Symbol.asyncDispose]: () => opened.disposeAsync() };
-  } catch (cause) {
-    await stack.disposeAsync();
-    throw cause;
-  }
+  await using stack = new AsyncDisposableStack();
+  stack.use(network);
+  const seed = Number(process.env["SEED"] ?? Date.now() % 1_000_000);
+  console.log(`cluster-partition: seed ${seed}; SEED=${seed} repeats the workload`);
+  const nodes = Array.from({ length: 2 * SITES.length }, (_, index) => `node-${index + 1}`);
+  const cluster = await startCluster({
+    ...{ gateways: SITES.length, nodes: nodes.length, healers: 2, nats: 3, settings: SETTINGS },
+    hostOf: (name) => network.addressOf(siteOf(name)),
+    prefixOf: (name) => network.prefixOf(siteOf(name)),
+    ...(process.env["KEEP_DIR"] ? { dir: process.env["KEEP_DIR"] } : {}),
+    env: Object.fromEntries(nodes.map((name) => [name, { KINTSUGI_ZONE: siteOf(name) }])),
+  });
+  stack.use(cluster);
+  const inspector = stack.use(await openInspector(cluster));
+  const world = { seed, network, cluster, inspector, load: loadOf(seed), counted: new CountedKeys(COUNTED_KEYS) };
+  const opened = stack.move();
+  return { ...world, [Symbol.asyncDispose]: () => opened.disposeAsync() };
 }
 
 /** Clients with keys of their own, the first at the first site and so on; and keys that all of them fight over. */
@@ -112,102 +131,91 @@ function loadOf(seed: number): Load {
   return { random: createSeeded(seed), clients, races, tally };
 }
 
-/** Takes a site from the others and gives it back. */
-async function loseSite(world: World, site: Site, lose: "cutOff" | "mute" | "deafen"): Promise<void> {
+/** Loses one site after the other under load, the next in the same moment in which the one before is back. */
+async function partition(world: World, name: string, losses: readonly { site: Site; loss: Loss }[]): Promise<void> {
   const { seed, network, cluster, load, counted } = world;
-  const context = `seed ${seed}, ${site} ${lose}`;
-  const say = (what: string) => console.log(`cluster-partition: ${site} ${lose}: ${what}`);
-  const others = SITES.filter((other) => other !== site);
-  const healer = await leadFrom(world, site);
-  await makeLeader(cluster, memberOf("nats", site), LED_BY_THE_LONELY);
-  const writes = everyWrite(`every/${site}-${lose}`);
-  using lonely = new RecordedClient(gatewayAt(world, site).url);
-  await writes.prepare(lonely);
-  await underLoad(world, others[0] as Site, async (clients) => {
-    await Promise.all(SITES.map((each) => afterWrites(clients[each], 0, 8)));
-    await network[lose](site);
-    const lostMs = performance.now();
-    const answers = writes.send(lonely);
-    const goesOn = others.map((other) => afterWrites(clients[other], lostMs, 1));
-    const takesOver = until("another healer to lead", FAILOVER_MS_MAX, async () => {
-      const leader = (await readHealth(gatewayAt(world, others[0] as Site).url))?.coordination.leader ?? null;
-      return leader !== null && leader !== healer;
-    }).then(() => performance.now());
-    say(`the others go on after ${(await Promise.all(goesOn)).map((ms) => Math.round(ms - lostMs)).join(" and ")} ms`);
-    say(`another healer leads after ${Math.round((await takesOver) - lostMs)} ms`);
-    const calmMs = performance.now();
-    const steady = others.map((other) => afterWrites(clients[other], calmMs, 15));
-    await Promise.all(steady);
-    for (const other of others) {
-      const since = clients[other].writesSince(calmMs);
-      say(`${other}: ${since.filter(isAcknowledged).length} of ${since.length} since calm; ${summary(since)}`);
+  const writes = losses.map(({ site }) => ({ site, every: everyWrite(`every/${name}/${site}`) }));
+  for (const { site, every } of writes) {
+    using client = new StoreClient(gatewayAt(cluster, site).url);
+    await every.prepare(client);
+  }
+  await underLoad(world, async (clients) => {
+    await Promise.all(SITES.map((site) => untilAcknowledged(clients[site], 0, 8)));
+    for (const [index, { site, loss }] of losses.entries()) {
+      await network[loss](site);
+      await loseSite(world, clients, { site, loss, every: (writes[index] as (typeof writes)[number]).every });
     }
-    say(`answers ${JSON.stringify([...(await answers)])} after ${Math.round(performance.now() - lostMs)}`);
-    const alone = [...clients[site].writesSince(lostMs), ...lonely.writesSince(lostMs)];
-    say(`alone ${summary(alone)}; longest ${Math.max(...alone.map((each) => each.endedMs - each.startedMs))}`);
-    expect(alone.filter(({ status }) => status < 500)).toEqual([]);
-    const healedMs = performance.now();
     await network.heal();
-    say(`healed at ${Math.round(healedMs - lostMs)}`);
-    const back = afterWrites(clients[site], healedMs, 1);
+    const healedMs = performance.now();
     await untilHealth(cluster, "ok");
-    say(`ok after ${Math.round(performance.now() - healedMs)}`);
-    say(`back after ${Math.round((await back) - healedMs)}`);
-    await Promise.all(SITES.map((each) => afterWrites(clients[each], performance.now(), 3)));
+    say(`${name}: all is well ${secondsSince(healedMs)} s after it healed`);
+    const wholeMs = performance.now();
+    await Promise.all(SITES.map((site) => untilAcknowledged(clients[site], wholeMs, 3)));
   }).finally(() => network.heal());
-  say(JSON.stringify([...counted.seenCounts]));
+  say(`${name}: seen ${[...counted.seenCounts].map(([how, count]) => `${count} ${how}`).join(", ")}`);
   expect(counted.stale).toEqual([]);
-  await checkGateways(cluster, load, context, "open");
-  await checkEvery(world, writes);
+  await checkGateways(cluster, load, `seed ${seed}, ${name}`, "open");
+  for (const { every } of writes) await checkEvery(cluster, every, `seed ${seed}, ${name}`);
 }
 
-function summary(requests: readonly { status: number }[]): string {
-  const counts: Record<number, number> = {};
-  for (const { status } of requests) counts[status] = (counts[status] ?? 0) + 1;
-  return JSON.stringify(counts);
+/** Resolves when the others have gone on for a while without the site, which has answered by then all that it was asked. */
+async function loseSite(
+  { cluster }: World,
+  clients: Clients,
+  { site, loss, every }: { site: Site; loss: Loss; every: EveryWrite },
+): Promise<void> {
+  const lostMs = performance.now();
+  const others = SITES.filter((other) => other !== site);
+  const [other] = others as [Site, Site];
+  const healer = memberOf("healer", site);
+  const refused = every.send(clients[site]);
+  const goOn = others.map(async (each) => secondsBetween(lostMs, await untilAcknowledged(clients[each], lostMs, 1)));
+  const takesOver = until("a healer of the others to lead", FAILOVER_MS_MAX, async () => {
+    const leader = (await readHealth(gatewayAt(cluster, other).url))?.coordination.leader ?? null;
+    return leader !== null && leader !== healer;
+  }).then(() => secondsSince(lostMs));
+  say(`${site} ${loss}: writes at ${others.join(" and ")} go on after ${(await Promise.all(goOn)).join(" and ")} s`);
+  say(`${site} ${loss}: a healer of the others leads after ${await takesOver} s`);
+
+  const calmMs = performance.now();
+  const recoveredByLonely = await readRecovered(cluster, healer);
+  await Promise.all(others.map((each) => untilAcknowledged(clients[each], calmMs, STEADY_WRITES)));
+  for (const each of others) {
+    const since = clients[each].writesSince(calmMs);
+    const failed = since.filter(({ status }) => status >= 500);
+    expect(failed.length * 5, `${each} without ${site}: ${JSON.stringify(failed)}`).toBeLessThanOrEqual(since.length);
+  }
+  for (const [kind, status] of await refused) expect(status, `${kind} at ${site}, ${loss}`).toBeGreaterThanOrEqual(500);
+  say(`${site} ${loss}: all writes there were refused after ${secondsSince(lostMs)} s`);
+  expect(clients[site].writesSince(lostMs).filter(({ status }) => status < 500)).toEqual([]);
+  expect(await readRecovered(cluster, healer)).toEqual(recoveredByLonely);
 }
 
-async function checkEvery({ cluster }: World, { journals }: EveryWrite): Promise<void> {
+/** Through every gateway each key is as it was or as the write wanted it. */
+async function checkEvery(cluster: LocalCluster, { journals }: EveryWrite, context: string): Promise<void> {
   for (const { name, url } of cluster.gateways) {
     using client = new StoreClient(url);
     for (const journal of journals) {
       const { status, body } = await client.get(`/objects/${journal.key}`);
-      journal.observe(status === 404 ? null : body, name);
+      journal.observe(status === 404 ? null : body, `${context}, ${name}`);
     }
   }
 }
 
-/** Makes the healer of a site lead, where there is one, by sending the other away for a moment. Answers its name. */
-async function leadFrom(world: World, site: Site): Promise<string> {
-  const { cluster } = world;
-  const wanted = memberOf("healer", site);
-  const url = gatewayAt(world, site).url;
-  const isLed = async () => (await readHealth(url))?.coordination.leader === wanted;
-  await untilHealth(cluster, "ok");
-  if (await isLed()) return wanted;
-  const other = cluster.healers.filter(({ name }) => name !== wanted);
-  await Promise.all(other.map((each) => each.stop()));
-  await until(`${wanted} to lead`, FAILOVER_MS_MAX, isLed);
-  await Promise.all(other.map((each) => each.restart()));
-  await untilHealth(cluster, "ok");
-  return wanted;
-}
-
 /** Lets clients write and read at all sites until `fault` has run. Fails when the store contradicts itself meanwhile. */
-async function underLoad(
-  { cluster, load, counted }: World,
-  writer: Site,
-  fault: (clients: Clients) => Promise<void>,
-): Promise<void> {
+async function underLoad({ cluster, load, counted }: World, fault: (clients: Clients) => Promise<void>): Promise<void> {
   let stopped = false;
   const isOver = () => stopped;
   using stack = new DisposableStack();
-  const clientAt = (site: Site) => stack.use(new RecordedClient(gatewayIn(cluster, site).url));
+  const clientAt = (site: Site) => stack.use(new RecordedClient(gatewayAt(cluster, site).url));
   const clients = { a: clientAt("a"), b: clientAt("b"), c: clientAt("c") };
+  const readAt = (site: Site) =>
+    Array.from({ length: READERS_PER_SITE }, () => counted.read(clients[site], `through ${site}`, isOver));
   const running = Promise.all([
     ...load.clients.map((client, index) => client.run(clients[SITES[index % SITES.length] as Site], isOver)),
-    counted.write(clients[writer], isOver),
-    ...SITES.flatMap((site) => [0, 1].map(() => counted.read(clients[site], `gateway ${site}`, isOver))),
+    // The site that is never lost.
+    counted.write(clients.c, isOver),
+    ...SITES.flatMap(readAt),
   ]);
   running.catch(() => {});
   try {
@@ -218,20 +226,30 @@ async function underLoad(
   }
 }
 
-/** Waits until so many writes that began at this time or later were acknowledged; answers when. */
-async function afterWrites(client: RecordedClient, sinceMs: number, count: number): Promise<number> {
+/** Waits until so many writes that began at this time or later were acknowledged; answers when the first was. */
+async function untilAcknowledged(client: RecordedClient, sinceMs: number, count: number): Promise<number> {
   const acknowledged = () => client.writesSince(sinceMs).filter(isAcknowledged);
-  await until(`${count} writes through ${client.url.host}`, FAILOVER_MS_MAX, () => {
-    return Promise.resolve(acknowledged().length >= count);
-  });
+  const isThere = () => Promise.resolve(acknowledged().length >= count);
+  await until(`${count} acknowledged writes at ${client.url.host}`, FAILOVER_MS_MAX, isThere);
   return Math.min(...acknowledged().map(({ endedMs }) => endedMs));
 }
 
-function gatewayAt({ cluster }: World, site: Site) {
-  return gatewayIn(cluster, site);
+async function leadingSite({ cluster }: World): Promise<Site> {
+  await untilHealth(cluster, "ok");
+  const leader = (await readHealth(cluster.url))?.coordination.leader;
+  return siteOf(leader ?? "nobody");
 }
 
-function gatewayIn(cluster: LocalCluster, site: Site) {
+/** Whether a healer takes itself for the leader, and what it has done about open intents in its life. */
+async function readRecovered(cluster: LocalCluster, healer: string): Promise<unknown> {
+  const { url } = cluster.member(healer);
+  const { leading } = (await (await fetch(`${url}/status`)).json()) as { leading: boolean };
+  const metrics = await (await fetch(`${url}/metrics`)).text();
+  expect(leading, `${healer} leads`).toBe(false);
+  return metrics.match(/^kintsugi_intents_recovered_total.*$/gm);
+}
+
+function gatewayAt(cluster: LocalCluster, site: Site) {
   return cluster.member(memberOf("gateway", site));
 }
 
@@ -243,4 +261,16 @@ function siteOf(member: string): Site {
   const [role, number] = member.split("-") as [string, string];
   const index = Number(number) - 1;
   return SITES[role === "node" ? Math.floor(index / 2) : index] as Site;
+}
+
+function say(text: string): void {
+  console.log(`cluster-partition: ${text}`);
+}
+
+function secondsSince(ms: number): string {
+  return secondsBetween(ms, performance.now());
+}
+
+function secondsBetween(fromMs: number, toMs: number): string {
+  return ((toMs - fromMs) / 1_000).toFixed(1);
 }

@@ -335,7 +335,10 @@ describe("loadConfig() refuses", () => {
       throw new Error("EISDIR: illegal operation on a directory");
     };
     const result = readConfig({ ...sourcesOf({}), readFile });
-    expect(result).toMatchObject({ ok: false, problems: [{ source: "kintsugi.yaml", message: expect.stringContaining("EISDIR") }] });
+    expect(result).toMatchObject({
+      ok: false,
+      problems: [{ source: "kintsugi.yaml", message: expect.stringContaining("EISDIR") }],
+    });
   });
 
   test("names from Object.prototype anywhere, as any other unknown name", () => {
