@@ -1,6 +1,4 @@
 /** A whole cluster of real processes on loopback, as a disposable: what `npm run cluster` starts, on free ports. */
-import { spawnSync } from "node:child_process";
-import { existsSync } from "node:fs";
 import { mkdtemp, readFile, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -98,7 +96,6 @@ export type LocalCluster = AsyncDisposable & {
 };
 
 const MAIN = join(import.meta.dirname, "../../src/main.ts");
-const ROLES = join(import.meta.dirname, "../../src/role");
 const TRIES_MAX = 3;
 
 /** Resolves when every process is ready and the gateways see all nodes. Nothing that ends is started again. */
@@ -164,28 +161,12 @@ function planTestCluster(
       natsServer: findNatsServer(),
       nginx: nginx ? findNginx() : null,
     },
-    env: cleanEnvironment(runtime === "node" ? compileCache() : {}),
+    env: cleanEnvironment(),
     envOf: (name) => env[name] ?? {},
     ...(settings === undefined ? {} : { settings }),
     ...(hostOf === undefined ? {} : { hostOf }),
     ...(prefixOf === undefined ? {} : { prefixOf }),
   });
-}
-
-/**
- * In a run of all tests, which has a temporary directory to itself: what Node made of the modules, kept for the next
- * cluster. It halves the time in which a dozen processes start. They are mostly killed, which saves nothing, so it is
- * filled here.
- */
-export function compileCache(): Record<string, string> {
-  if (process.env["TEST_RUN_MARK"] === undefined) return {};
-  const cache = { NODE_COMPILE_CACHE: join(tmpdir(), "compile-cache") };
-  if (existsSync(cache.NODE_COMPILE_CACHE)) return cache;
-  const roles = ["gateway", "node", "healer"].map((role) => `import(${JSON.stringify(join(ROLES, `${role}.ts`))})`);
-  const [command, ...prefix] = commandOf("node");
-  const args = [...prefix, "-e", `Promise.all([${roles.join(", ")}]).then(() => process.exit())`];
-  spawnSync(command, args, { env: cleanEnvironment(cache), stdio: "ignore" });
-  return cache;
 }
 
 function clusterOf(plan: ClusterPlan, launched: LaunchedCluster) {

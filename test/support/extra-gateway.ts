@@ -7,7 +7,7 @@ import { findFreePorts } from "../../cluster/ports.ts";
 import { ClusterProcess, type Exit } from "../../cluster/process.ts";
 import { systemClock } from "../../src/lib/clock.ts";
 import { Semaphore } from "../../src/lib/semaphore.ts";
-import { compileCache, type LocalCluster } from "./cluster.ts";
+import type { LocalCluster } from "./cluster.ts";
 import { until } from "./cluster-load.ts";
 import { cleanEnvironment, commandOf } from "./serve.ts";
 
@@ -77,7 +77,7 @@ async function planGateway(cluster: LocalCluster, name: string, killAt: string, 
       ...{ name, role: "gateway", command, host: HOST, url: `http://${HOST}:${port}`, ports: [port], dataDir },
       args: [...prefix, MAIN, "gateway", ...flags, "--data-dir", dataDir],
       cwd: cluster.dir,
-      env: cleanEnvironment({ ...compileCache(), KINTSUGI_TEST_KILL_AT: killAt }),
+      env: cleanEnvironment({ KINTSUGI_TEST_KILL_AT: killAt }),
       logFile: join(cluster.dir, "logs", `${name}.log`),
       readiness: { kind: "line", start: `Kintsugi gateway ${name} is ready at ` },
       readyMsMax: READY_MS_MAX,

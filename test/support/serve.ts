@@ -5,6 +5,7 @@ import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { Readable } from "node:stream";
+import { compileCache } from "./compile-cache.ts";
 
 export type Runtime = "node" | "bun" | "deno";
 
@@ -48,7 +49,7 @@ export function commandOf(runtime: Runtime): readonly [command: string, ...args:
 /** The caller's environment without settings of the store, so that tests do not depend on where they run. */
 export function cleanEnvironment(env: Readonly<Record<string, string>> = {}): NodeJS.ProcessEnv {
   const inherited = Object.entries(process.env).filter(([name]) => !name.startsWith("KINTSUGI_"));
-  return { ...Object.fromEntries(inherited), ...env };
+  return { ...Object.fromEntries(inherited), ...compileCache(), ...env };
 }
 
 /** Resolves when the store says that it is ready. Throws with its output when it ends or stays silent before that. */
