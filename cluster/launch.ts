@@ -67,7 +67,8 @@ async function requireFreePorts(processes: readonly ProcessPlan[]): Promise<void
   const index = problems.findIndex((problem) => problem !== null && !NOT_OURS_TO_ASK.has(problem));
   const { name, host, port } = wanted[index] ?? {};
   if (name === undefined) return;
-  const reason = problems[index] === "EADDRINUSE" ? "it is in use" : problems[index];
+  const inUse = "it is in use; end what listens there, or choose other ports with --base-port";
+  const reason = problems[index] === "EADDRINUSE" ? inUse : problems[index];
   throw new Error(`Cannot start ${name} on ${host}:${port}: ${reason}`);
 }
 

@@ -90,8 +90,7 @@ export function parseClusterOptions(args: readonly string[]): ParsedOptions {
     restart: values["no-restart"] !== true,
   };
   if (options.dir === "") problems.push("--dir is empty: give a folder");
-  const [problem] = problems;
-  return problem === undefined ? { kind: "run", options } : { kind: "wrong", message: problem };
+  return problems.length === 0 ? { kind: "run", options } : { kind: "wrong", message: problems.join("\n") };
 }
 
 type Bounded = { readonly fallback: number; readonly min: number; readonly max: number };

@@ -2,6 +2,7 @@
  * Options → the processes of a cluster on one machine, with their folders, ports and settings files. Pure: nothing is
  * started, looked up or written here.
  */
+import { availableParallelism } from "node:os";
 import { join } from "node:path";
 import { stringify } from "yaml";
 import { natsServerConfig } from "./nats-config.ts";
@@ -181,8 +182,10 @@ type NatsMember = { readonly name: string; readonly host: string; readonly ports
 
 function planNats(input: PlanInput, { name, host, ports }: NatsMember): ProcessPlan {
   const dataDir = join(input.dir, name);
+  const command = planOf(input, name, [input.programs.natsServer, "-c", join(dataDir, "nats.conf")]);
   return {
-    ...planOf(input, name, [input.programs.natsServer, "-c", join(dataDir, "nats.conf")]),
+    ...command,
+    env: { ...shareOfCores(input.counts.natsServers), ...command.env },
     role: "nats",
     host,
     url: `nats://${host}:${ports.client}`,
@@ -193,6 +196,11 @@ function planNats(input: PlanInput, { name, host, ports }: NatsMember): ProcessP
     stopSignal: "SIGINT",
     stopMsMax: STOP_MS_MAX,
   };
+}
+
+/** A server takes all cores for its own, and several on one machine then spend a third of their time on taking turns. */
+export function shareOfCores(servers: number): Record<string, string> {
+  return servers === 1 ? {} : { GOMAXPROCS: String(Math.ceil(availableParallelism() / servers)) };
 }
 
 function natsFile(input: PlanInput, { name, host, ports }: NatsMember, all: readonly NatsMember[]): PlannedFile {
@@ -253,6 +261,8 @@ function settingsFile(input: PlanInput, natsUrls: readonly string[], monitorUrls
     },
     http: { trustedProxies: input.programs.nginx === null ? [] : [LOOPBACK] },
     cluster: {
+      // Here all streams share one disk and its cores: more of them would only make smaller batches.
+      metadataStreams: 1,
       streamReplicas: input.counts.natsServers,
       nodes: input.nodesFounded,
       bucketDefaults: { k, m },

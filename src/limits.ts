@@ -40,7 +40,7 @@ export const LIMITS = Object.freeze({
   projectionFieldsMax: 64,
   listPageMax: 1_000,
   commitBatchMax: 512,
-  /** Fenced txids that a record remembers; older ones belong to writers long dead. */
+  /** Fenced txids that a record remembers; a writer that may be among those before them gives up by itself. */
   fencedTxidsMax: 16,
 });
 

@@ -2,6 +2,7 @@
 import { spawn, type ChildProcess } from "node:child_process";
 import { join } from "node:path";
 import { unpackPackage } from "../../cluster/debian-archive.ts";
+import { shareOfCores } from "../../cluster/plan.ts";
 import { findFreePorts } from "../../cluster/ports.ts";
 
 export type EtcdCluster = AsyncDisposable & { readonly urls: readonly string[] };
@@ -28,7 +29,7 @@ export async function startEtcd(directory: string): Promise<EtcdCluster> {
         ...["--listen-client-urls", client, "--advertise-client-urls", client],
         ...["--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer, "--initial-cluster", initial],
       ],
-      { stdio: "ignore" },
+      { stdio: "ignore", env: { ...shareOfCores(NODES), ...process.env } },
     ),
   );
   const dispose = async () => {

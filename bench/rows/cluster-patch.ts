@@ -1,11 +1,12 @@
 /** The same small change of large documents on a whole cluster, beside a KV put of the same bytes. */
 import { startBenchCluster } from "../cluster-process.ts";
 import { keepInFlight } from "../in-flight.ts";
-import { runLoad, type LoadRequest, type LoadResult } from "../load.ts";
+import type { LoadRequest, LoadResult } from "../load.ts";
 import { startNatsStores } from "../peers/nats-stores.ts";
 import type { Figure, Row, RowContext } from "../row.ts";
 import { median, sum } from "../statistics.ts";
 import { patchObject, putObject } from "../store-client.ts";
+import { runWrk } from "../wrk.ts";
 import { telemetryDocument, telemetryPatch } from "../../test/support/telemetry.ts";
 
 const CONNECTIONS = 32;
@@ -51,7 +52,7 @@ export const clusterPatch: Row = {
 };
 
 function load(url: string, seconds: number): Promise<LoadResult> {
-  return runLoad(url, { connections: CONNECTIONS, seconds, requestsOf: patches });
+  return runWrk(url, { connections: CONNECTIONS, seconds, requestsOf: patches });
 }
 
 function patches(connection: number): LoadRequest[] {

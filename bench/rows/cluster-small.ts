@@ -1,12 +1,13 @@
 /** Small objects on a whole cluster through nginx, beside etcd and the NATS Object Store on the same two cores. */
 import { startBenchCluster } from "../cluster-process.ts";
 import { keepInFlight } from "../in-flight.ts";
-import { runLoad, type LoadRequest, type LoadResult } from "../load.ts";
+import type { LoadRequest, LoadResult } from "../load.ts";
 import { etcdGet, etcdPut, startEtcd } from "../peers/etcd.ts";
 import { startNatsStores } from "../peers/nats-stores.ts";
 import type { Figure, Row, RowContext, RowResult } from "../row.ts";
 import { median, sum } from "../statistics.ts";
 import { putObject } from "../store-client.ts";
+import { runWrk } from "../wrk.ts";
 import { KIB } from "../../src/lib/bytes.ts";
 
 const CONNECTIONS = 64;
@@ -14,6 +15,8 @@ const BODY = Buffer.alloc(KIB, "k");
 /** More than a connection gets to send while the clock runs, so that no key comes twice. */
 const KEYS_PER_CONNECTION = 1_500;
 const STORED_KEYS = 512;
+/** A dozen processes share the work, so each takes a while to have its code compiled. */
+const WARM_UP_SECONDS = 10;
 
 export const clusterPutSmall: Row = {
   name: "cluster-put-1k",
@@ -95,8 +98,8 @@ async function measureHttp(
   url: string,
   requestsOf: (connection: number) => readonly LoadRequest[],
 ): Promise<LoadResult[]> {
-  const load = (seconds: number) => runLoad(url, { connections: CONNECTIONS, seconds, requestsOf });
-  await load(context.quick ? 1 : 3);
+  const load = (seconds: number) => runWrk(url, { connections: CONNECTIONS, seconds, requestsOf });
+  await load(context.quick ? 1 : WARM_UP_SECONDS);
   const samples: LoadResult[] = [];
   for (let sample = 0; sample < context.samples; sample++) samples.push(await load(context.seconds));
   return samples;
@@ -113,7 +116,7 @@ async function measureEtcd(context: RowContext, kind: "put" | "get"): Promise<Fi
   };
   const gets = (connection: number) =>
     Array.from({ length: STORED_KEYS / 8 }, (_, index) => etcdGet(`1/${connection}/${index}`));
-  if (kind === "get") await runLoad(url, { connections: CONNECTIONS, seconds: 2, requestsOf: puts });
+  if (kind === "get") await runWrk(url, { connections: CONNECTIONS, seconds: 2, requestsOf: puts });
   const samples = await measureHttp(context, url, kind === "put" ? puts : gets);
   const rates = samples.map((sample) => sample.perSecond);
   return { label: `etcd, three nodes, ${kind}`, value: median(rates), unit: "/s", samples: rates };

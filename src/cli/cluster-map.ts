@@ -22,25 +22,16 @@ export function drawCluster(health: Fields, stats: Fields): string[] | null {
     ...table(["GATEWAYS", ...PROCESS_COLUMNS, "BEHIND"], ofRole("gateway").map(gatewayRow)),
     "",
     ...table(
-      ["HEALERS", ...PROCESS_COLUMNS, "OPEN INTENTS"],
+      ["HEALERS", ...PROCESS_COLUMNS, "OPEN INTENTS", "EVENTS TO SEND"],
       ofRole("healer").map((healer) => healerRow(healer, leader)),
     ),
     "",
     ...table(
-      ["NODES", ...PROCESS_COLUMNS, "PLACE", "BLOBS", "STORED", "DISK FREE", "SHARE"],
+      ["NODES", ...PROCESS_COLUMNS, "PLACE", "BLOBS", "STORED", "DISK FREE", "SHARE OF ALL"],
       ofRole("node").map((process) => nodeRow(process, nodes)),
     ),
     "",
-    ...table(
-      ["STREAMS", "LEADER", "COPIES", "MESSAGES", "SIZE"],
-      listOf(stats["streams"]).map((stream) => [
-        `  ${text(stream["name"])}`,
-        text(stream["leader"]),
-        `${text(stream["replicasCurrent"])} of ${text(stream["replicasTotal"])}`,
-        text(stream["messageCount"]),
-        bytes(stream["bytes"]),
-      ]),
-    ),
+    ...table(["STREAMS", "LEADER", "COPIES", "MESSAGES", "SIZE"], streamRows(stats)),
   ];
 }
 
@@ -48,34 +39,36 @@ const PROCESS_COLUMNS = ["STATE", "ADDRESS", "CPU", "MEMORY", "UP"] as const;
 
 function headline(health: Fields, stats: Fields): string[] {
   const totals = fieldsOf(stats["totals"]);
-  const { server, leader } = fieldsOf(stats["coordination"]);
-  const overhead = totals["overhead"];
-  const stored = `${text(totals["objectCount"])} objects, ${bytes(totals["objectBytes"])}`;
+  const { leader, leaderKnown } = fieldsOf(stats["coordination"]);
+  const { overhead, liveBytes } = totals;
+  const stored = `${count(totals["objectCount"], "object")}, ${bytes(totals["objectBytes"])}`;
+  const onNodes = typeof overhead === "number" ? `, on nodes ${bytes(liveBytes)} (${overhead.toFixed(2)} ×)` : "";
+  const nobody = leaderKnown === false ? "who leads is not known" : "no healer leads";
   const problems = Array.isArray(health["problems"]) ? (health["problems"] as unknown[]) : [];
   return [
-    `${signOf(health["status"])} ${text(health["status"])}: ${text(health["nodesLive"])} of ${text(health["nodesTotal"])} nodes live, ${leader === null ? "no healer leads" : `${text(leader)} leads`}`,
+    `${signOf(health["status"])} ${text(health["status"])}: ${text(health["nodesLive"])} of ${text(health["nodesTotal"])} nodes live, ${leader === null ? nobody : `${text(leader)} leads`}`,
     ...problems.map((problem) => `  ! ${text(problem)}`),
-    `  ${stored}${typeof overhead === "number" ? `, ${overhead.toFixed(2)} bytes on nodes for each` : ""}; asked at NATS ${text(server)}`,
+    `  ${stored}${onNodes}`,
   ];
 }
 
 function gatewayRow(process: Fields): string[] {
-  return [...processRow(process, signOf(process["state"])), `${text(loadOf(process)["indexLag"])} commits`];
+  return [...processRow(process, signOf(process["state"])), count(heardLoadOf(process)["indexLag"], "commit")];
 }
 
 function healerRow(process: Fields, leader: unknown): string[] {
   const leads = process["name"] === leader;
-  const { openIntents } = loadOf(process);
-  return [...processRow(process, leads ? LEADER_SIGN : signOf(process["state"])), leads ? text(openIntents) : "-"];
+  const { openIntents, eventLag } = leads ? heardLoadOf(process) : {};
+  return [...processRow(process, leads ? LEADER_SIGN : signOf(process["state"])), text(openIntents), text(eventLag)];
 }
 
 /** The node's state is the one that decides what it is asked for; that of its process says only whether it is heard. */
 function nodeRow(process: Fields, nodes: readonly Fields[]): string[] {
   const node = nodes.find((candidate) => candidate["name"] === process["name"]) ?? {};
   const state = node["state"] ?? process["state"];
-  const { blobCount, liveBytes, diskFreeBytes } = { ...loadOf(process), ...fieldsOf(node["usage"]) };
+  const { blobCount, liveBytes, diskFreeBytes } = { ...heardLoadOf(process), ...fieldsOf(node["usage"]) };
   return [
-    ...processRow({ ...process, state }, signOf(state)),
+    ...processRow(process, signOf(state), state),
     `${text(process["region"])}/${text(process["zone"])}`,
     text(blobCount),
     bytes(liveBytes),
@@ -84,24 +77,44 @@ function nodeRow(process: Fields, nodes: readonly Fields[]): string[] {
   ];
 }
 
-function processRow(process: Fields, sign: string): string[] {
-  const { cpuPercent, rssBytes } = loadOf(process);
-  const state = text(process["state"]);
+/** What is known of somebody who is not heard is old, so how long that has been stands in its place. */
+function processRow(process: Fields, sign: string, state = process["state"]): string[] {
+  const { cpuPercent, rssBytes } = heardLoadOf(process);
   return [
     `${sign} ${text(process["name"])}`,
-    state,
+    text(state),
     text(process["address"]).replace(/^https?:\/\//, ""),
     typeof cpuPercent === "number" ? `${cpuPercent} %` : "-",
     bytes(rssBytes),
-    duration(process["uptimeMs"]),
+    isHeard(process) ? duration(process["uptimeMs"]) : `silent ${duration(process["silentMs"])}`,
   ];
 }
 
-/** How much of what the fullest node holds is on this one. */
+/** Those without a leader tell nothing of themselves. */
+function streamRows(stats: Fields): string[][] {
+  const streams = listOf(stats["streams"]);
+  const { streamsWaiting } = fieldsOf(stats["coordination"]);
+  const waiting = Array.isArray(streamsWaiting) ? (streamsWaiting as unknown[]) : [];
+  const silent = waiting.filter((name) => streams.every((stream) => stream["name"] !== name));
+  return [
+    ...streams.map((stream) => [
+      `  ${text(stream["name"])}`,
+      waiting.includes(stream["name"]) ? "none" : text(stream["leader"]),
+      `${text(stream["replicasCurrent"])} of ${text(stream["replicasTotal"])}`,
+      text(stream["messageCount"]),
+      bytes(stream["bytes"]),
+    ]),
+    ...silent.map((name) => [`  ${text(name)}`, "none", "-", "-", "-"]),
+  ];
+}
+
+/** How much of all that is stored is on this node. */
 function bar(liveBytes: unknown, nodes: readonly Fields[]): string {
-  const most = Math.max(1, ...nodes.map((node) => Number(fieldsOf(node["usage"])["liveBytes"] ?? 0)));
-  const filled = Math.round((BAR_CELLS * (typeof liveBytes === "number" ? liveBytes : 0)) / most);
-  return "█".repeat(Math.min(BAR_CELLS, filled)).padEnd(BAR_CELLS, "░");
+  if (typeof liveBytes !== "number") return "-";
+  const all = nodes.reduce((sum, node) => sum + Number(fieldsOf(node["usage"])["liveBytes"] ?? 0), 0);
+  const share = Math.min(1, liveBytes / Math.max(1, all, liveBytes));
+  const filled = "█".repeat(Math.round(BAR_CELLS * share)).padEnd(BAR_CELLS, "░");
+  return `${filled} ${Math.round(100 * share)} %`;
 }
 
 function table(heading: readonly string[], rows: readonly (readonly string[])[]): string[] {
@@ -121,6 +134,10 @@ function duration(value: unknown): string {
   return minutes > 0 ? `${minutes} min` : `${seconds} s`;
 }
 
+function count(value: unknown, one: string): string {
+  return typeof value === "number" ? `${value} ${value === 1 ? one : `${one}s`}` : "-";
+}
+
 function bytes(value: unknown): string {
   return typeof value === "number" ? formatBytes(value) : "-";
 }
@@ -129,8 +146,12 @@ function text(value: unknown): string {
   return displayText(typeof value === "string" || typeof value === "number" ? String(value) : "-");
 }
 
-function loadOf(process: Fields): Fields {
-  return fieldsOf(process["load"]);
+function heardLoadOf(process: Fields): Fields {
+  return isHeard(process) ? fieldsOf(process["load"]) : {};
+}
+
+function isHeard(process: Fields): boolean {
+  return process["state"] === "live";
 }
 
 function listOf(value: unknown): Fields[] {

@@ -83,7 +83,9 @@ async function openFileSink(file: string): Promise<Sink> {
   const temporary = join(dirname(path), `.${basename(path).slice(0, 64)}.${randomBytes(6).toString("hex")}.part`);
   // A device or a pipe is written into; replacing it by a file would break it.
   const inPlace = existing !== null && !existing.isFile();
-  const handle = await open(inPlace ? path : temporary, inPlace ? "w" : "wx");
+  const handle = await open(inPlace ? path : temporary, inPlace ? "w" : "wx").catch((cause: unknown) => {
+    throw unwritable(path, cause);
+  });
   return {
     write: (chunk) => writeAll(handle, chunk),
     async commit() {
@@ -96,6 +98,13 @@ async function openFileSink(file: string): Promise<Sink> {
       if (!inPlace) await rm(temporary, { force: true });
     },
   };
+}
+
+/** Names what was asked for, not the file beside it. */
+function unwritable(path: string, cause: unknown): CliError {
+  const code = cause instanceof Error && "code" in cause ? String(cause.code) : String(cause);
+  const reason = code === "ENOENT" ? `there is no folder ${JSON.stringify(dirname(path))}` : code;
+  return new CliError(EXIT.failure, "file_unwritable", `Cannot write ${JSON.stringify(path)}: ${reason}`);
 }
 
 async function writeAll(handle: FileHandle, chunk: Uint8Array): Promise<void> {

@@ -176,6 +176,9 @@ export class RestClient {
       const message = `Cannot reach ${origin} (${code}): start a store with \`kintsugi serve\`, or name another with --url`;
       return new CliError(EXIT.unavailable, "unreachable", message);
     }
+    if (code.startsWith("HPE_")) {
+      return new CliError(EXIT.failure, "not_a_store", `${origin} does not speak HTTP: name a store with --url`);
+    }
     if (!LOST.has(code)) return cause;
     const progress = receivedBytes === undefined ? "before it answered" : `after ${receivedBytes} bytes of its answer`;
     return new CliError(EXIT.unavailable, "connection_lost", `${origin} closed the connection ${progress}`);

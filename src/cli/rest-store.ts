@@ -1,4 +1,5 @@
 import { encodeQuery, objectTarget, quoteTag } from "./targets.ts";
+import { CliError, EXIT } from "./exit.ts";
 import type { RestClient } from "./rest-client.ts";
 import type { ListAnswer, PutDetails, ReceiptAnswer, StoreClient } from "./store-client.ts";
 
@@ -44,13 +45,24 @@ export function restStoreOf(client: RestClient): StoreClient {
       })) as ReceiptAnswer;
     },
     status: async () => ({
-      health: await client.requestJson({ method: "GET", target: "/cluster/health", accept: [503] }),
+      health: await client
+        .requestJson({ method: "GET", target: "/cluster/health", accept: [503] })
+        .catch((cause: unknown) => {
+          throw notAGateway(cause);
+        }),
       stats: await client.requestJson({ method: "GET", target: "/cluster/stats" }),
     }),
     async close() {
       client.close();
     },
   };
+}
+
+/** Nodes and healers listen too, and know nothing of the others. */
+function notAGateway(cause: unknown): unknown {
+  const isMissing = cause instanceof CliError && /^(?:object_not_found|request_malformed|http_404)$/.test(cause.code);
+  const message = "There is no gateway at this address, which alone can tell: give --url that of a gateway";
+  return isMissing ? new CliError(EXIT.failure, "not_a_gateway", message) : cause;
 }
 
 function putHeaders(options: PutDetails): Record<string, string> {

@@ -1,9 +1,10 @@
 /**
  * A client's connection: the inbox that frames of its transfers arrive in, and what happens to the connection itself.
  */
-import { connect, createInbox, type ConnectionOptions, type Msg, type NatsConnection } from "@nats-io/transport-node";
+import { createInbox, type ConnectionOptions, type Msg, type NatsConnection } from "@nats-io/transport-node";
 import type { Clock } from "../lib/clock.ts";
 import type { Random } from "../lib/random.ts";
+import { connectFailureOf, connectFirst } from "../nats/nats-connect.ts";
 import { decodeFrame, type Frame } from "../nats/transfer-frame.ts";
 import { KintsugiError } from "./kintsugi-error.ts";
 
@@ -100,12 +101,11 @@ export async function openLink(
   const inbox = createInbox(options.inboxPrefix);
   try {
     // A trace of every request would cost more than the request.
-    const connection = await connect({ ...options, noAsyncTraces: true, timeout: parts.timeoutMs });
+    const connection = await connectFirst({ ...options, noAsyncTraces: true, timeout: parts.timeoutMs }, parts.random);
     return new GatewayLink(connection, { ...parts, inbox });
   } catch (cause) {
-    const reason = cause instanceof Error ? cause.message : String(cause);
     const servers = Array.isArray(options.servers) ? options.servers.join(", ") : options.servers;
-    throw new KintsugiError("nats_unavailable", `Cannot reach NATS at ${servers}: ${reason}`, {
+    throw new KintsugiError("nats_unavailable", `Cannot reach NATS at ${servers}: ${connectFailureOf(cause)}`, {
       retriable: true,
       cause,
     });

@@ -60,8 +60,11 @@ export async function openClusterPorts(
   await Promise.all([ensureMetadataStreams(link, streamCount), ensureWalStream(link)]);
   const indexDir = join(config.dataDir, "index");
   const { promise: indexFailed, resolve: failIndex } = Promise.withResolvers<StoreError>();
-  const index = { streamCount, indexDir, registry, onFailed: failIndex };
-  const metadata = await openNatsMetadataStore(link, index);
+  const metadata = await openNatsMetadataStore(link, {
+    ...{ streamCount, indexDir, registry, onFailed: failIndex },
+    // Healers read only where a write was left unfinished.
+    following: self.role === "healer" ? "on-demand" : "always",
+  });
   open.defer(() => metadata.close());
   const wal = await openNatsWal(link, { registry });
   open.defer(() => wal.close());

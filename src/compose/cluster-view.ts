@@ -1,9 +1,9 @@
 import type { Config } from "../config.ts";
-import type { ClusterView, Coordination } from "../gateway/cluster-view.ts";
+import type { ClusterView, Coordination, StreamReport } from "../gateway/cluster-view.ts";
 import type { Lease } from "../lease/lease.ts";
 import { deadlineIn, withDeadline } from "../lib/deadline.ts";
 import type { NatsLink } from "../nats/nats-link.ts";
-import { readStreamReports } from "../nats/nats-stream-report.ts";
+import { readStreamReports, storeStreamNames } from "../nats/nats-stream-report.ts";
 import type { ObjectDeps } from "../object/deps.ts";
 import { quorumOf } from "../placement/strategies.ts";
 
@@ -42,30 +42,45 @@ export type ClusterViewParts = {
 export function createClusterView(deps: ObjectDeps, config: Config, parts: ClusterViewParts): ClusterView {
   const { link, lease, indexLag, metadataStreams } = parts;
   const processes = () => deps.membership.processes();
-  const coordination = async (): Promise<Coordination> => {
-    const server = link.connection.getServer();
+  const names = storeStreamNames(link, metadataStreams);
+  const askNats = async () => {
     const soon = deadlineIn(deps.clock, COORDINATION_MS);
-    const asked = withDeadline(deps.clock, soon, lease.holderOf(HEALER_LEASE), () => new Error("no answer in time"));
-    return await asked.then(
-      (leader) => ({ reachable: true, leader, server, indexLag: indexLag() }),
-      () => ({ reachable: false, leader: null, server, indexLag: indexLag() }),
-    );
+    const inTime = <T>(asked: Promise<T>) =>
+      withDeadline(deps.clock, soon, asked, () => new Error("no answer in time")).catch(() => null);
+    const [holder, reports] = await Promise.all([
+      inTime(lease.holderOf(HEALER_LEASE).then((leader) => ({ leader }))),
+      inTime(readStreamReports(link, names)),
+    ]);
+    const streams: readonly StreamReport[] = reports ?? [];
+    const led = new Set(streams.filter(isLed).map(({ name }) => name));
+    const coordination: Coordination = {
+      // Each stream has a leader of its own, and so has the lease: one that is silent does not speak for the others.
+      reachable: led.size > 0,
+      leader: holder?.leader ?? null,
+      leaderKnown: holder !== null,
+      serversAway: [...new Set(streams.flatMap(({ serversAway }) => serversAway))].sort(),
+      streamsWaiting: names.filter((name) => !led.has(name)),
+      server: link.connection.getServer(),
+      indexLag: indexLag(),
+    };
+    return { coordination, streams };
   };
   return {
     ...viewOfNodes(deps, config),
     processes,
-    coordination,
+    coordination: async () => (await askNats()).coordination,
     async snapshot() {
-      const [snapshot, coordinated, streams] = await Promise.all([
-        snapshotParts(deps),
-        coordination(),
-        readStreamReports(link, metadataStreams).catch(() => []),
-      ]);
-      const leading = processes().find(({ role, name }) => role === "healer" && name === coordinated.leader);
+      const [snapshot, { coordination, streams }] = await Promise.all([snapshotParts(deps), askNats()]);
+      const leading = processes().find(({ role, name }) => role === "healer" && name === coordination.leader);
       const openIntents = leading?.load["openIntents"] ?? null;
-      return { ...snapshot, openIntents, processes: processes(), coordination: coordinated, streams };
+      return { ...snapshot, openIntents, processes: processes(), coordination, streams };
     },
   };
+}
+
+/** A leader that hears no majority does not know yet that it leads no more. */
+function isLed({ leader, replicasTotal, serversAway }: StreamReport): boolean {
+  return leader !== null && serversAway.length * 2 < replicasTotal;
 }
 
 function viewOfNodes(deps: ObjectDeps, config: Config): Pick<ClusterView, "nodes" | "watch" | "writeNodesMin"> {

@@ -1,6 +1,7 @@
 import type { Config } from "../config.ts";
 import { StoreError } from "../domain/errors.ts";
 import type { NodeState, ProcessRole } from "../domain/node-info.ts";
+import { claimAccount } from "../healer/nats-events-stream.ts";
 import { joinClusterSettings } from "../membership/nats-cluster-settings.ts";
 import type { NatsMembership } from "../membership/nats-membership.ts";
 import { joinNatsMembership } from "../membership/nats-membership.ts";
@@ -22,8 +23,8 @@ export function clusterSecretOf({ credentials }: Config): string {
 }
 
 /**
- * Connects to NATS and makes sure that this process fits in: servers that keep what they acknowledge, the same secret
- * and the same settings as everyone else. Closed with `open`.
+ * Connects to NATS and makes sure that this process fits in: servers that keep what they acknowledge, an account that
+ * no other cluster has, the same secret and the same settings as everyone else. Closed with `open`.
  * @throws {StoreError} `nats_unavailable`, `nats_unsafe`, `cluster_mismatch`, `config_invalid`
  */
 export async function linkToCluster(
@@ -36,6 +37,8 @@ export async function linkToCluster(
   const { cluster, nats } = config;
   const link = await openLink(config, system, role, open);
   await requireSafeServers(link, { monitorUrls: nats.monitorUrls, allowUnsafe: nats.allowUnsafe });
+  // First of all that is stored, so that a cluster which is refused leaves nothing behind.
+  await claimAccount(link, { maxAgeMs: config.events.ageMsMax, bytesMax: config.events.bytesMax });
   const { metadataStreams, streamReplicas, bucketDefaults, buckets } = cluster;
   await joinClusterSettings(
     link,

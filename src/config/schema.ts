@@ -321,7 +321,11 @@ const rootShape = {
     bytesMax: setting(size({ min: 1 * MIB, max: 1_024 * GIB }), 1 * GIB, "Size at which the oldest change events go"),
   }),
   cluster: section({
-    name: setting(nodeName, "main", "Name of the cluster; several may share NATS servers"),
+    name: setting(
+      nodeName,
+      "main",
+      "Name of the cluster; several may share NATS servers, each in an account of its own",
+    ),
     metadataStreams: setting(
       wholeNumber({ min: 1, max: 64 }),
       2,

@@ -29,8 +29,14 @@ export type ObjectRecord = UserAttributes & {
   /** Lower-case hex of the whole content; null when nobody has read it all since a hot update. */
   readonly sha256: string | null;
   readonly manifest: Manifest;
-  /** Txids that may not commit on this key any more (promise 8). */
+  /**
+   * Txids that may not commit on this key any more (promise 8), in the order in which they were fenced. The oldest leave
+   * the list, the fences hold for ever: see `judgeFence`. So whoever removes a record for good forgets fences that a
+   * sleeping writer may still have to meet.
+   */
   readonly fencedTxids: readonly Txid[];
+  /** How many have left `fencedTxids`. Absent before the first fence, and in records stored before this was counted. */
+  readonly fencesForgotten?: number;
 };
 
 /** A record with the revision under which the metadata store holds it. */
@@ -45,9 +51,48 @@ export function strategyOf(record: ObjectRecord): Strategy {
   return record.manifest.strategy;
 }
 
+/** The bound of the list when what left it was not counted yet. */
+const UNCOUNTED_MAX = 16;
+
 /** Adds `txid` to those that may not commit on the key any more. */
 export function withFence(record: ObjectRecord, txid: Txid): ObjectRecord {
-  return { ...record, fencedTxids: [...record.fencedTxids, txid].slice(-LIMITS.fencedTxidsMax) };
+  const fenced = [...record.fencedTxids, txid];
+  const fencedTxids = fenced.slice(-LIMITS.fencedTxidsMax);
+  return { ...record, fencedTxids, fencesForgotten: countForgotten(record) + fenced.length - fencedTxids.length };
+}
+
+/** What the next record of the key takes over from the one that it replaces. */
+export function fencesOf(record: ObjectRecord | null): Pick<ObjectRecord, "fencedTxids" | "fencesForgotten"> {
+  if (record === null) return { fencedTxids: [] };
+  const { fencedTxids, fencesForgotten } = record;
+  return fencesForgotten === undefined ? { fencedTxids } : { fencedTxids, fencesForgotten };
+}
+
+/**
+ * `fenced`: the write may not commit. `free`: nobody has fenced it. `unknown`: fences have left the list since, and its
+ * own may have been among them.
+ */
+export type FenceVerdict = "fenced" | "free" | "unknown";
+
+/**
+ * Whether a write is fenced that was not when its writer saw `before`. Fences are numbered as they are added, from 1: the
+ * writer knows those up to the count in `before`, and the list has all above `fencesForgotten`. With no gap in between,
+ * a fence that is not listed does not exist. Fewer fences than before are those of another record, made after the one
+ * that was seen had been removed.
+ */
+export function judgeFence(before: ObjectRecord | null, current: ObjectRecord, txid: Txid): FenceVerdict {
+  if (current.fencedTxids.includes(txid)) return "fenced";
+  const known = before === null ? 0 : countFences(before);
+  return countForgotten(current) <= known && known <= countFences(current) ? "free" : "unknown";
+}
+
+function countFences(record: ObjectRecord): number {
+  return countForgotten(record) + record.fencedTxids.length;
+}
+
+/** Of a full list that was stored uncounted: more than who saw one that was not full can account for. */
+function countForgotten({ fencedTxids, fencesForgotten }: ObjectRecord): number {
+  return fencesForgotten ?? (fencedTxids.length < UNCOUNTED_MAX ? 0 : UNCOUNTED_MAX);
 }
 
 const FORMAT_VERSION = 1;

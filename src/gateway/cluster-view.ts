@@ -1,5 +1,5 @@
 /** What the gateway shows of the store behind it. Made in `compose.ts`; the cluster pages and the gauges read it. */
-import type { NodeInfo, NodeUsage, ProcessInfo } from "../domain/node-info.ts";
+import type { NodeInfo, NodeState, NodeUsage, ProcessInfo } from "../domain/node-info.ts";
 import type { BucketSummary } from "../metadata/metadata-store.ts";
 
 export type ClusterNode = {
@@ -30,6 +30,12 @@ export type Coordination = {
   readonly reachable: boolean;
   /** The healer that leads; null when none does or nobody can tell. */
   readonly leader: string | null;
+  /** False while NATS elects who answers for it. */
+  readonly leaderKnown: boolean;
+  /** NATS servers that the others do not hear. */
+  readonly serversAway: readonly string[];
+  /** Streams that nobody leads right now: what needs them waits. */
+  readonly streamsWaiting: readonly string[];
   /** The NATS server that this process talks to. */
   readonly server: string;
   /** Committed changes that this process has not followed yet. */
@@ -42,6 +48,8 @@ export type StreamReport = {
   readonly leader: string | null;
   readonly messageCount: number;
   readonly bytes: number;
+  /** Servers with a copy that their leader does not hear. */
+  readonly serversAway: readonly string[];
   /** Copies that are up to date, of those there should be. */
   readonly replicasCurrent: number;
   readonly replicasTotal: number;
@@ -85,13 +93,14 @@ export function clusterHealth({
   coordination = null,
 }: HealthState): ClusterHealth {
   const nodesLive = nodes.filter((node) => node.state === "live").length;
-  const problems = nodes.filter((node) => node.state !== "live").map((node) => `${node.name} is ${node.state}`);
+  const problems = nodes.flatMap(({ name, state }) =>
+    state === "live" ? [] : [`${name} is ${state}: ${STATE_MEANINGS[state]}`],
+  );
   for (const { role, name, state } of processes) {
-    if (role !== "node" && state !== "live") problems.push(`${name} is ${state}`);
+    if (role !== "node" && state !== "live") problems.push(`${name} is ${state}: not heard of, others do its work`);
   }
   if (nodesLive < writeNodesMin) problems.push(`writes need ${writeNodesMin} live nodes`);
-  if (coordination?.reachable === false) problems.push("NATS does not answer");
-  else if (coordination !== null && coordination.leader === null) problems.push("no healer leads");
+  if (coordination !== null) problems.push(...coordinationProblems(coordination));
   const writable = nodesLive >= writeNodesMin && coordination?.reachable !== false;
   return {
     status: !writable ? "unavailable" : problems.length > 0 ? "degraded" : "ok",
@@ -99,6 +108,26 @@ export function clusterHealth({
     nodesTotal: nodes.length,
     problems,
   };
+}
+
+/** What a state costs, for people. */
+const STATE_MEANINGS: Readonly<Record<Exclude<NodeState, "live">, string>> = {
+  full: "reads and deletes only, new blobs go to others",
+  draining: "reads and deletes only, by an operator's wish",
+  suspect: "silent or failing, new blobs go to others",
+  fenced: "met a storage error, its disk is to be looked after",
+  down: "not reachable, its blobs are read from others",
+  gone: "not reachable for long, its blobs are given up",
+};
+
+function coordinationProblems(coordination: Coordination): string[] {
+  const { reachable, leader, leaderKnown, serversAway, streamsWaiting } = coordination;
+  if (!reachable) return ["NATS does not answer: no writes, and no reads that have to be current, until it does"];
+  return [
+    ...serversAway.map((name) => `NATS server ${name} is down; the others do its work while most of them run`),
+    ...streamsWaiting.map((name) => `stream ${name} has no leader: what needs it waits for an election, some seconds`),
+    ...(leader !== null ? [] : [leaderKnown ? "no healer leads" : "NATS cannot tell yet which healer leads"]),
+  ];
 }
 
 export type ClusterTotals = {

@@ -35,6 +35,8 @@ export type Findings = {
   /** Blobs found on a further node. */
   readonly strays: readonly PlacedBlob[];
   readonly draft: ObjectRecord | null;
+  /** Nodes that told what they hold. */
+  readonly answered: ReadonlySet<NodeName>;
   /** Nodes that did not answer for this intent. */
   readonly unasked: ReadonlySet<NodeName>;
   /** Nodes that the intent names and nobody waits for any more. */
@@ -67,6 +69,7 @@ function nodesNamed(intent: Intent): NodeName[] {
 export async function findBlobs(deps: FindDeps, intent: Intent, reach: Reach): Promise<Findings> {
   const ids = intent.planned.flatMap((set) => set.nodes.map((_, index) => blobIdOf(set.txid, set.part, index)));
   const holders = new Map<BlobId, NodeName[]>();
+  const answered = new Set<NodeName>();
   const unasked = new Set(reach.unasked);
   let descriptor: Uint8Array | null = null;
   const asked = ids.length === 0 ? [] : [...reach.asked];
@@ -78,6 +81,7 @@ export async function findBlobs(deps: FindDeps, intent: Intent, reach: Reach): P
       unasked.add(node);
       continue;
     }
+    answered.add(node);
     for (const blob of held) {
       holders.set(blob.id, [...(holders.get(blob.id) ?? []), node]);
       descriptor ??= blob.descriptor;
@@ -85,7 +89,7 @@ export async function findBlobs(deps: FindDeps, intent: Intent, reach: Reach): P
   }
   const draft = descriptor === null ? null : decodeDescriptor(descriptor).record;
   const givenUp = new Set(nodesNamed(intent).filter((node) => !reach.asked.has(node) && !reach.unasked.has(node)));
-  return { ...placeFound(intent, holders), draft, unasked, givenUp };
+  return { ...placeFound(intent, holders), draft, answered, unasked, givenUp };
 }
 
 type Held = { readonly id: BlobId; readonly descriptor: Uint8Array };

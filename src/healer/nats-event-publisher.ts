@@ -2,23 +2,19 @@
  * Publishes change events, for the leading healer alone: from the outbox that each metadata stream holds, where they are
  * stored together with the commits they tell of, to the stream that subscribers read.
  */
-import { DiscardPolicy, RetentionPolicy, StorageType } from "@nats-io/jetstream";
-import { nanos } from "@nats-io/transport-node";
 import type { Registry } from "prom-client";
 import { isStoreError } from "../domain/errors.ts";
 import { ensureStream } from "../nats/nats-ensure-stream.ts";
 import type { NatsLink } from "../nats/nats-link.ts";
-import { EVENT_SUBJECTS } from "../nats/nats-names.ts";
 import { eventMetricsOf } from "./event-metrics.ts";
+import type { EventLimits } from "./nats-events-stream.ts";
+import { eventsStreamConfig } from "./nats-events-stream.ts";
 import type { OutboxRelay } from "./nats-outbox-relay.ts";
 import { relayOutbox } from "./nats-outbox-relay.ts";
 
-export type EventPublisherOptions = {
+export type EventPublisherOptions = EventLimits & {
   /** Metadata streams of the cluster. */
   readonly streamCount: number;
-  /** How long and how much of them subscribers find. */
-  readonly maxAgeMs: number;
-  readonly bytesMax: number;
   readonly registry: Registry | null;
   /** Asked before every batch, so that a leader that was paused publishes nothing more. */
   readonly isHeld?: () => boolean;
@@ -29,8 +25,6 @@ export type EventPublisher = AsyncDisposable & {
   readonly lag: number;
 };
 
-/** How long the servers remember which events they have: a leader that takes over within it repeats nothing. */
-const REMEMBERED_MS = 120_000;
 const RETRY_MS = 2_000;
 
 /** Begins to publish and goes on until disposed, which waits for the batch under way; at least once, in order per key. */
@@ -68,24 +62,9 @@ export function startEventPublisher(link: NatsLink, options: EventPublisherOptio
   };
 }
 
-/** Whether it is there; false when `signal` aborts before. */
-async function ensureEventsStream(
-  link: NatsLink,
-  { maxAgeMs, bytesMax }: EventPublisherOptions,
-  signal: AbortSignal,
-): Promise<boolean> {
-  const config = {
-    name: link.names.eventsStream,
-    subjects: [EVENT_SUBJECTS],
-    storage: StorageType.File,
-    retention: RetentionPolicy.Limits,
-    discard: DiscardPolicy.Old,
-    num_replicas: link.streamReplicas,
-    max_age: nanos(maxAgeMs),
-    max_bytes: bytesMax,
-    duplicate_window: nanos(Math.min(REMEMBERED_MS, maxAgeMs)),
-    allow_atomic: true,
-  };
+/** Whether it is there, with these limits; false when `signal` aborts before. */
+async function ensureEventsStream(link: NatsLink, limits: EventLimits, signal: AbortSignal): Promise<boolean> {
+  const config = eventsStreamConfig(link, limits);
   while (!signal.aborted && !link.connection.isClosed()) {
     try {
       await ensureStream(link, config, { whenDifferent: "update", waitMs: RETRY_MS });

@@ -31,6 +31,8 @@ export type OutboxRelayOptions = {
 /** Events read ahead, beyond which no more are fetched. */
 const QUEUED_EVENTS_MAX = 4_000;
 const MESSAGES_PER_FETCH = 64;
+/** Between two batches. The first event after a quiet time goes out at once; in busy times they go out together. */
+const REST_MS = 50;
 /** How long published messages may wait to be removed together. */
 const PURGE_DELAY_MS = 100;
 const PURGE_MS = 3_000;
@@ -112,6 +114,7 @@ class Relay implements OutboxRelay {
       this.#published = taken.at(-1)?.sequence ?? this.#published;
       this.#options.onProgress(messages.length);
       this.#changed();
+      await this.#link.clock.sleep(REST_MS, this.#stop.signal);
     }
   }
 

@@ -54,18 +54,21 @@ export class Looks {
     look: Look,
     { intent }: WalEntry,
     stored: StoredRecord | null,
-  ): Pick<RecoverState, "fencedMs" | "replacedMs" | "overMs"> {
+  ): Pick<RecoverState, "fenced" | "fencedMs" | "replacedMs" | "overMs"> {
     const nowMs = this.#clock.monotonicMs();
     const record = stored?.record;
-    const fenced = record?.fencedTxids.includes(intent.txid) === true;
-    if (fenced) look.fencedAtMs ??= nowMs;
+    if (record?.fencedTxids.includes(intent.txid) === true) look.fencedAtMs ??= nowMs;
+    // The list forgets fences, writers bear that in mind: what was fenced once is.
+    const fenced = look.fencedAtMs !== null;
     // What has left the record never comes back: the latest to leave counts for all of them.
     const named = countNamed(record, intent.replaces);
     if (named < look.replacedNamed) look.replacedAtMs = nowMs;
     look.replacedNamed = named;
-    look.overAtMs = fenced && !isCommitted(record, intent) ? (look.overAtMs ?? nowMs) : null;
+    const isOver = fenced && record !== undefined && !isCommitted(record, intent);
+    look.overAtMs = isOver ? (look.overAtMs ?? nowMs) : null;
     const sinceMs = (atMs: number | null) => nowMs - (atMs ?? nowMs);
     return {
+      fenced,
       fencedMs: sinceMs(look.fencedAtMs),
       replacedMs: sinceMs(look.replacedAtMs),
       overMs: sinceMs(look.overAtMs),

@@ -4,7 +4,7 @@ import type { Intent } from "../domain/intent.ts";
 import type { BlobSet, PlacedBlob } from "../domain/manifest.ts";
 import { blobSetsOf, placedBlobsOf } from "../domain/manifest.ts";
 import type { ObjectRecord, StoredRecord } from "../domain/record.ts";
-import { withFence } from "../domain/record.ts";
+import { fencesOf, withFence } from "../domain/record.ts";
 import { quorumOf } from "../placement/strategies.ts";
 
 /**
@@ -16,7 +16,7 @@ import { quorumOf } from "../placement/strategies.ts";
  * | is absent, though the intent saw one    | anywhere                                           | wait: lost metadata proves nothing |
  * | any                                     | of a clean-up intent                               | finish                            |
  * | is the txid's version, or names its blobs | anywhere, also where nobody can be asked         | finish                            |
- * | names the txid as fenced                | anywhere                                           | roll back, without another fence  |
+ * | names the txid as fenced, or once did   | anywhere                                           | roll back, without another fence  |
  * | is still at the revision seen           | reach the quorum on the nodes that answered        | resurrect: commit what they say, and fence |
  * | is still at the revision seen           | may reach it on nodes that cannot be asked         | wait, but not beyond `patienceMs` |
  * | anything else                           | anything else                                      | roll back: fence first unless the writer is dead |
@@ -34,9 +34,10 @@ import { quorumOf } from "../placement/strategies.ts";
  * | of the txid, which was never current or still is | at once: no reader can know of them                         |
  * | of the txid, when the key has moved on  | once they have been out of the record for `releaseMs`: it may have been current, and readers that hold that record be about to begin |
  * | that its write replaced                 | likewise                                                             |
+ * | of the txid, not found where they may be, after a roll back | with the last look: they may be on their way, and a node that was told to delete a blob takes it no more |
  *
  * Then the intent ends. A fenced writer that wakes up cleans up behind itself, unless it dies doing so: that is why a
- * roll back is looked at again after `lookAgainMs`. What it seals later still is an orphan for the collector.
+ * roll back is looked at again after `lookAgainMs`. What it seals later still is refused by every node that answered.
  *
  * | some blob may be on                     | the intent                                                           |
  * |-----------------------------------------|----------------------------------------------------------------------|
@@ -77,6 +78,8 @@ export type RecoverState = {
   readonly strays: readonly PlacedBlob[];
   /** From the sealed descriptor of any blob found. */
   readonly draft: ObjectRecord | null;
+  /** Nodes that told which of the planned blobs they hold. */
+  readonly answered: ReadonlySet<NodeName>;
   /** Nodes that cannot be asked now and may hold any blob. */
   readonly unasked: ReadonlySet<NodeName>;
   /** Nodes that are gone for good, as far as the cluster is concerned. */
@@ -84,6 +87,8 @@ export type RecoverState = {
   /** True when the writer is known to be gone for good: an embedded store has no process beside its own. */
   readonly writerDead: boolean;
   readonly ageMs: number;
+  /** The record names the txid as fenced, or did at an earlier look. */
+  readonly fenced: boolean;
   /** How long the txid is known to be fenced. */
   readonly fencedMs: number;
   /** How long the replaced blobs that the record does not name are known to be out of it. */
@@ -94,14 +99,13 @@ export type RecoverState = {
 };
 
 export function planRecovery(state: RecoverState): RecoverPlan {
-  const { intent, stored, writerDead, bounds } = state;
+  const { intent, stored, fenced, writerDead, bounds } = state;
   if (stored === null && intent.revisionSeen !== REVISION_NONE) return { action: "wait" };
   if (isCleanUp(intent)) return planCleanUp(state);
   const replacedMs = bounds.releaseMs - state.replacedMs;
   if (stored !== null && isCommitted(stored.record, intent)) {
     return { action: "finish", ...endingOf(state, stored.record, { replacedMs }) };
   }
-  const fenced = stored?.record.fencedTxids.includes(intent.txid) === true;
   const unchanged = !fenced && (stored?.revision ?? REVISION_NONE) === intent.revisionSeen;
   if (unchanged) {
     const record = resurrectable(state);
@@ -115,7 +119,15 @@ export function planRecovery(state: RecoverState): RecoverPlan {
   const restMs = writerDead ? 0 : bounds.lookAgainMs - state.fencedMs;
   const oursMs = unchanged ? 0 : bounds.releaseMs - state.overMs;
   const ending = endingOf(state, stored?.record ?? null, { oursMs, replacedMs, restMs });
-  return { action: "roll_back", fence: !fenced && !writerDead, ...ending };
+  const fence = !fenced && !writerDead;
+  if (writerDead || ending.after.step === "look_again") return { action: "roll_back", fence, ...ending };
+  return { action: "roll_back", fence, ...ending, remove: [...ending.remove, ...underWay(state, ending.remove)] };
+}
+
+/** What nodes were not found to hold, and may be sent yet: from a network that was cut, or by a writer that was paused. */
+function underWay({ intent, answered }: RecoverState, found: readonly PlacedBlob[]): PlacedBlob[] {
+  const names = new Set(found.map(nameOf));
+  return possiblyOn(answered, intent).filter((blob) => !names.has(nameOf(blob)));
 }
 
 /** An intent that only remembers blobs for nodes that were away when its write was settled. */
@@ -191,7 +203,7 @@ function resurrectable({ intent, found, draft, stored, writerDead }: RecoverStat
     return match === undefined ? set : { ...set, nodes: match.nodes };
   };
   const { manifest } = draft;
-  const unfenced = { ...draft, fencedTxids: stored?.record.fencedTxids ?? [] };
+  const unfenced = { ...draft, ...fencesOf(stored?.record ?? null) };
   const fenced = writerDead ? unfenced : withFence(unfenced, intent.txid);
   switch (manifest.strategy) {
     case "inline":

@@ -1,5 +1,5 @@
 import { isStoreError } from "../domain/errors.ts";
-import type { Txid, VersionId } from "../domain/ids.ts";
+import type { Txid } from "../domain/ids.ts";
 import { REVISION_NONE } from "../domain/ids.ts";
 import type { Intent } from "../domain/intent.ts";
 import type { ObjectRecord, StoredRecord } from "../domain/record.ts";
@@ -7,6 +7,7 @@ import { withFence } from "../domain/record.ts";
 import { deadlineIn } from "../lib/deadline.ts";
 import type { MetadataStore } from "../metadata/metadata-store.ts";
 import type { ActiveWrites } from "../object/active-writes.ts";
+import { VERSION_NONE } from "../object/commit-record.ts";
 import type { ObjectMetrics } from "../object/metrics.ts";
 import type { ReadPins } from "../object/read-pins.ts";
 import { blobSetName } from "../object/read-pins.ts";
@@ -68,8 +69,6 @@ type Done = { readonly entry: WalEntry; readonly outcome: Outcome; readonly clea
 const PAGE_INTENTS = 256;
 /** Keys that are worked on side by side. */
 const KEYS_AT_ONCE = 16;
-/** The version of a fence on a key that never had one. No write has it, so nobody takes the fence for a commit. */
-const VERSION_NONE = "0".repeat(26) as VersionId;
 /** One process is the whole store: nobody else reads or writes, and a node that is away comes back with it. */
 export const ALONE: RecoverBounds = { patienceMs: Number.POSITIVE_INFINITY, lookAgainMs: 0, releaseMs: 0 };
 

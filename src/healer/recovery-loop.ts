@@ -97,7 +97,7 @@ export function startRecovery(deps: RecoveryDeps, mode: RecoveryMode = { kind: "
 
   return {
     status: () => ({
-      lastRoundAgoMs: lastRoundAtMs === null ? null : deps.clock.monotonicMs() - lastRoundAtMs,
+      lastRoundAgoMs: lastRoundAtMs === null ? null : Math.round(deps.clock.monotonicMs() - lastRoundAtMs),
       openIntents,
       counts: { ...total },
     }),

@@ -2,7 +2,10 @@
 import { JetStreamApiCodes, JetStreamApiError, StorageType, jetstream } from "@nats-io/jetstream";
 import type { KV } from "@nats-io/kv";
 import { Kvm } from "@nats-io/kv";
+import { errors } from "@nats-io/transport-node";
 import { StoreError } from "../domain/errors.ts";
+import type { Clock } from "../lib/clock.ts";
+import { deadlineIn, remainingMs } from "../lib/deadline.ts";
 import { untilServersAgree } from "../nats/nats-ensure-stream.ts";
 import type { NatsLink } from "../nats/nats-link.ts";
 import type { LeaseEntry } from "./lease-entry.ts";
@@ -12,14 +15,18 @@ export type StoredEntry = LeaseEntry & { readonly revision: number };
 
 export class LeaseBucket {
   readonly #bucket: KV;
+  readonly #clock: Clock;
+  readonly #requestMs: number;
 
-  constructor(bucket: KV) {
+  constructor(bucket: KV, clock: Clock, requestMs: number) {
     this.#bucket = bucket;
+    this.#clock = clock;
+    this.#requestMs = requestMs;
   }
 
   /** As the stream's leader tells it, or null when there never was one. @throws {StoreError} `nats_unavailable` (retriable), `format_unknown` */
   async read(name: string): Promise<StoredEntry | null> {
-    const stored = await this.#bucket.get(name).catch((cause: unknown) => {
+    const stored = await this.#ask(() => this.#bucket.get(name)).catch((cause: unknown) => {
       throw unavailable(`Cannot read the lease ${name}`, cause);
     });
     if (stored === null) return null;
@@ -35,12 +42,37 @@ export class LeaseBucket {
    */
   async compareAndSet(name: string, entry: LeaseEntry, ifRevision: number): Promise<number | null> {
     try {
-      return await this.#bucket.put(name, encodeLeaseEntry(entry), { previousSeq: ifRevision });
+      return await this.#ask((timeout) =>
+        this.#bucket.put(name, encodeLeaseEntry(entry), { previousSeq: ifRevision, timeout }),
+      );
     } catch (cause) {
       if (cause instanceof JetStreamApiError && WRONG_REVISION.has(cause.code)) return null;
       throw unavailable(`Cannot write the lease ${name}`, cause);
     }
   }
+
+  /** Repeats what no server has taken, for as long as a request may last. */
+  async #ask<T>(send: (timeoutMs: number) => Promise<T>): Promise<T> {
+    const deadline = deadlineIn(this.#clock, this.#requestMs);
+    for (;;) {
+      try {
+        return await send(Math.max(1, remainingMs(this.#clock, deadline)));
+      } catch (cause) {
+        if (!wasTakenByNobody(cause) || remainingMs(this.#clock, deadline) <= RETRY_MS) throw cause;
+      }
+      await this.#clock.sleep(RETRY_MS);
+    }
+  }
+}
+
+const RETRY_MS = 50;
+const STREAM_NOT_FOUND: number = JetStreamApiCodes.StreamNotFound;
+
+/** The servers learn of a new bucket one after the other, and a bucket may have no leader: nothing came of the request. */
+function wasTakenByNobody(cause: unknown): boolean {
+  if (cause instanceof JetStreamApiError) return cause.code === STREAM_NOT_FOUND;
+  const request = cause instanceof Error ? cause.cause : null;
+  return request instanceof errors.RequestError && request.isNoResponders();
 }
 
 /** The other code is for a conflict with a message that is itself not stored yet. */
@@ -66,7 +98,7 @@ export async function openLeaseBucket(link: NatsLink, requestMs: number): Promis
       allow_direct: false,
     }),
   );
-  return new LeaseBucket(bucket);
+  return new LeaseBucket(bucket, link.clock, requestMs);
 }
 
 function unavailable(what: string, cause: unknown): StoreError {

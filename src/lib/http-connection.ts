@@ -169,7 +169,9 @@ export class HttpConnection {
   #end(cause: Error): void {
     if (this.#gone !== null) return;
     this.#gone = cause;
-    this.#socket.destroy();
+    // Closed in peace, it would live on in the system until the other side has taken what was written, if it ever does.
+    if (this.writing) this.#socket.resetAndDestroy();
+    else this.#socket.destroy();
     for (const reject of this.#writing) reject(cause);
     this.#writing.clear();
     this.#fail(cause);

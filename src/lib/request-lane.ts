@@ -1,4 +1,5 @@
 import type { Clock, Timer } from "./clock.ts";
+import { restAfter } from "./rest.ts";
 
 export type LaneSettings = {
   /** Requests under way at a time. */
@@ -85,8 +86,11 @@ export class RequestLane<Item> {
       void this.#pump();
     });
     this.#requests += 1;
+    const startedAtMs = this.#clock.monotonicMs();
     await this.#send(items);
     timer.cancel();
+    const restMs = restAfter({ memberCount: items.length, tookMs: this.#clock.monotonicMs() - startedAtMs });
+    if (restMs > 0 && !isSlow) await this.#clock.sleep(restMs);
     this.#requests -= 1;
     if (isSlow) this.#slow -= 1;
     void this.#pump();

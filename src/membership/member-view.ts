@@ -107,7 +107,7 @@ export class MemberView {
         region: record.region,
         zone: record.zone,
         version: record.version,
-        silentMs: nowMs - health.heardAtMs,
+        silentMs: Math.round(nowMs - health.heardAtMs),
       }))
       .sort((a, b) => PROCESS_ROLES.indexOf(a.role) - PROCESS_ROLES.indexOf(b.role) || compareNames(a, b));
   }

@@ -258,7 +258,7 @@ class RunningMembership implements NatsMembership {
     const heartbeat: Heartbeat = {
       instance: this.#instance,
       claim: this.#claim,
-      uptimeMs: this.#link.clock.monotonicMs() - this.#startedAtMs,
+      uptimeMs: Math.round(this.#link.clock.monotonicMs() - this.#startedAtMs),
       load: Object.fromEntries(figures),
       ...{ state, leaving },
     };

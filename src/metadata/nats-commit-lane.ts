@@ -25,6 +25,7 @@ import { LIMITS } from "../limits.ts";
 import { KIB } from "../lib/bytes.ts";
 import type { Deadline } from "../lib/deadline.ts";
 import { remainingMs } from "../lib/deadline.ts";
+import { restAfter } from "../lib/rest.ts";
 import type { NatsLink } from "../nats/nats-link.ts";
 import { CommitQueue } from "./commit-queue.ts";
 import type { MetadataMetrics } from "./metrics.ts";
@@ -188,7 +189,7 @@ export class CommitLane {
         this.#isAwake = false;
         if (this.#options.progress().ownCount > OWN_WAITING_MAX) await this.#pause();
         const round = this.#formRound();
-        if (round !== null) await this.#play(round);
+        if (round !== null) await this.#playAndRest(round);
       }
     } catch (cause) {
       if (!(cause instanceof StoreError)) throw cause;
@@ -209,6 +210,15 @@ export class CommitLane {
     // What did not fit is looked at again when this round is over.
     this.#isAwake = true;
     return { commits: ready, judged, readers, progress, gapCount: progress.gapCount, applied: progress.applied };
+  }
+
+  async #playAndRest(round: Round): Promise<void> {
+    const { clock } = this.#options.link;
+    const startedAtMs = clock.monotonicMs();
+    await this.#play(round);
+    const memberCount = round.commits.length + round.judged.length + round.readers.length;
+    const restMs = restAfter({ memberCount, tookMs: clock.monotonicMs() - startedAtMs });
+    if (restMs > 0) await clock.sleep(restMs, this.#closing.signal);
   }
 
   async #play(round: Round): Promise<void> {

@@ -36,6 +36,11 @@ export type NatsMetadataOptions = {
   /** Directory of the local index; one process at a time. */
   readonly indexDir: string;
   readonly registry: Registry | null;
+  /**
+   * `on-demand` for a process that reads seldom: it follows the streams while it is asked and catches up now and then,
+   * which spares the servers and itself most of the work. Its first read after a quiet time waits for what it missed.
+   */
+  readonly following: "always" | "on-demand";
   /** Told once when the index met a storage error or a format it does not know; the process must then start anew. */
   readonly onFailed?: (cause: StoreError) => void;
 };
@@ -116,6 +121,7 @@ class NatsBackedStore implements NatsMetadataStore {
           stream,
           index: this.#index,
           metrics: this.#metrics,
+          following: options.following,
           onApplied: (values) => this.#watch.tell(values),
           onReplaced: (reason, created) => this.#rebuild(stream, reason, created),
           onFailed: (cause) => this.#fail(cause),
@@ -146,6 +152,7 @@ class NatsBackedStore implements NatsMetadataStore {
     const value = withMark(encodeStoredValue(record), mark);
     assert(value.length <= VALUE_BYTES_MAX, "a record is bounded well below the size of a message");
     const event = op === undefined ? null : pendingEventOf(record, op);
+    stream.demand();
     const subject = stream.subjectOf(bucket, key);
     const committing = stream.lane.commit(
       { slot: slotOf(bucket, key), subject, value, mark, ifRevision, event },
@@ -202,6 +209,7 @@ class NatsBackedStore implements NatsMetadataStore {
 
   async #barrier(streams: readonly MetadataStream[], deadline: Deadline): Promise<void> {
     this.#refuseWhenClosed();
+    for (const stream of streams) stream.demand();
     const reached = Promise.all(streams.map(({ lane }) => lane.barrier()));
     await withDeadline(this.#link.clock, deadline, reached, () =>
       unavailable("its streams could not be asked for their newest state in time"),

@@ -3,6 +3,7 @@ import { StoreError } from "../domain/errors.ts";
 import type { BucketName, ObjectKey, Revision } from "../domain/ids.ts";
 import { REVISION_NONE } from "../domain/ids.ts";
 import { asBuffer } from "../lib/bytes.ts";
+import type { Timer } from "../lib/clock.ts";
 import type { NatsLink } from "../nats/nats-link.ts";
 import { decodeToken } from "../nats/nats-names.ts";
 import type { MetadataIndex } from "./lmdb-metadata-index.ts";
@@ -22,6 +23,7 @@ export type MetadataStreamOptions = {
   readonly stream: number;
   readonly index: MetadataIndex;
   readonly metrics: MetadataMetrics;
+  readonly following: "always" | "on-demand";
   /** Told of the records put into the index, in order. */
   readonly onApplied: (values: readonly StoredValue[]) => void;
   /** The stream is not the one that the index followed, or lost what it had; `createdAt` when it is another. */
@@ -29,12 +31,19 @@ export type MetadataStreamOptions = {
   readonly onFailed: (cause: StoreError) => void;
 };
 
+/** How long the stream is followed after it was last asked for. */
+const DEMAND_MS = 2_000;
+/** A process that is seldom asked follows this often all the same, so that it never has much to make up for. */
+const CATCH_UP_MS = 60_000;
+
 export class MetadataStream {
   readonly lane: CommitLane;
   readonly #options: MetadataStreamOptions;
   readonly #follower: StreamFollower;
   readonly #recordPrefix: string;
   #progress: StreamProgress;
+  #demandUntilMs = Number.POSITIVE_INFINITY;
+  #catchUp: Timer | null = null;
 
   constructor(options: MetadataStreamOptions) {
     const { link, stream, index, metrics } = options;
@@ -58,7 +67,16 @@ export class MetadataStream {
       applied: () => this.#progress.applied,
       onStream: (met) => this.#checkStream(met),
       take: (messages) => this.#take(messages),
+      isWanted: () => this.#progress.lag > 0 || link.clock.monotonicMs() < this.#demandUntilMs,
     });
+    if (options.following === "on-demand") this.#catchUpForever();
+  }
+
+  /** To be called by whoever is about to read or commit. */
+  demand(): void {
+    if (this.#options.following === "always") return;
+    this.#demandUntilMs = this.#options.link.clock.monotonicMs() + DEMAND_MS;
+    this.#follower.wake();
   }
 
   get lag(): number {
@@ -86,9 +104,15 @@ export class MetadataStream {
 
   /** Rejects whoever waits with `cause`. */
   close(cause: StoreError): void {
+    this.#catchUp?.cancel();
     this.#follower.close();
     this.lane.close(cause);
     this.#progress.abandon();
+  }
+
+  #catchUpForever(): void {
+    this.demand();
+    this.#catchUp = this.#options.link.clock.startTimer(CATCH_UP_MS, () => this.#catchUpForever());
   }
 
   #newestRevisionOf(slot: string): Revision {

@@ -23,6 +23,8 @@ export type FollowerOptions = {
   readonly onStream: (stream: { readonly createdAt: string; readonly lastSequence: number }) => boolean;
   /** Takes messages in order; false when it cannot take them now, and they are delivered again later. */
   readonly take: (messages: readonly Delivered[]) => boolean;
+  /** Asked twice a second: while it answers false the stream may be left, until `wake`. */
+  readonly isWanted: () => boolean;
 };
 
 const HEARTBEAT_MS = 500;
@@ -34,16 +36,24 @@ const RETRY_MS_MAX = 1_000;
 /** A consumer that nobody listens to is removed by its server after this time. */
 const INACTIVE_MS_MAX = 10_000;
 const ACK_SUBJECT = "$JS.ACK.";
+const NOT_WANTED = "nobody asks for it";
 const STREAM_NOT_AS_KNOWN = "the stream must not be followed any more";
 
 export class StreamFollower {
   readonly #options: FollowerOptions;
   readonly #closing = new AbortController();
   #current: Delivery | null = null;
+  #onWake: () => void = () => {};
 
   constructor(options: FollowerOptions) {
     this.#options = options;
+    this.#closing.signal.addEventListener("abort", () => this.#onWake());
     void this.#run();
+  }
+
+  /** To be called when `isWanted` begins to answer true. */
+  wake(): void {
+    this.#onWake();
   }
 
   /** Nothing is delivered any more from the moment of this call. */
@@ -61,7 +71,9 @@ export class StreamFollower {
     const { link, stream } = this.#options;
     const manager = await jetstreamManager(link.connection, { checkAPI: false, timeout: REQUEST_MS_MAX });
     let retryMs = RETRY_MS_MIN;
-    while (!this.#closing.signal.aborted) {
+    for (;;) {
+      await this.#whenWanted();
+      if (this.#closing.signal.aborted) return;
       let reason: string;
       const startedAtMs = link.clock.monotonicMs();
       try {
@@ -70,10 +82,17 @@ export class StreamFollower {
         reason = String(cause);
       }
       if (this.#closing.signal.aborted) return;
+      if (reason === NOT_WANTED) continue;
       link.logger.debug({ stream, reason }, "following a metadata stream was interrupted");
       if (link.clock.monotonicMs() - startedAtMs > RETRY_MS_MAX * 2) retryMs = RETRY_MS_MIN;
       await link.clock.sleep(retryMs, this.#closing.signal);
       retryMs = Math.min(retryMs * 2, RETRY_MS_MAX);
+    }
+  }
+
+  async #whenWanted(): Promise<void> {
+    while (!this.#options.isWanted() && !this.#closing.signal.aborted) {
+      await new Promise<void>((resolve) => (this.#onWake = resolve));
     }
   }
 
@@ -178,6 +197,7 @@ class Delivery {
     return this.#options.link.clock.startTimer(HEARTBEAT_MS, () => {
       this.#missedCount = this.#isAlive ? 0 : this.#missedCount + 1;
       this.#isAlive = false;
+      if (!this.#options.isWanted()) return this.end(NOT_WANTED);
       if (this.#missedCount >= HEARTBEATS_MISSED_MAX) return this.end("heartbeats stayed away");
       this.#watch = this.#watchHeartbeats();
     });

@@ -4,12 +4,13 @@
  */
 import { readFileSync } from "node:fs";
 import type { ConnectionOptions, NatsConnection } from "@nats-io/transport-node";
-import { connect, credsAuthenticator, errors } from "@nats-io/transport-node";
+import { credsAuthenticator } from "@nats-io/transport-node";
 import { StoreError } from "../domain/errors.ts";
 import type { Clock } from "../lib/clock.ts";
 import { deadlineIn, remainingMs } from "../lib/deadline.ts";
 import type { Logger } from "../lib/logger.ts";
 import type { Random } from "../lib/random.ts";
+import { connectFailureOf, connectFirst, isLoginRefused } from "./nats-connect.ts";
 import type { NatsNames } from "./nats-names.ts";
 import { natsNamesOf } from "./nats-names.ts";
 
@@ -60,7 +61,7 @@ export async function openNatsLink(
   system: { readonly clock: Clock; readonly random: Random; readonly logger: Logger },
 ): Promise<NatsLink> {
   const { processName, clusterName, streamReplicas } = settings;
-  const connection = await connectWithin(settings, system.clock);
+  const connection = await connectWithin(settings, system);
   void logStatus(connection, system.logger);
   return {
     ...system,
@@ -73,26 +74,24 @@ export async function openNatsLink(
 }
 
 /** Tries until `connectMs` have passed: servers may start at the same moment as this process. */
-async function connectWithin(settings: NatsLinkSettings, clock: Clock): Promise<NatsConnection> {
+async function connectWithin(
+  settings: NatsLinkSettings,
+  { clock, random }: { readonly clock: Clock; readonly random: Random },
+): Promise<NatsConnection> {
   const options = { ...connectionOptionsOf(settings), name: `kintsugi ${settings.processName}` };
   const deadline = deadlineIn(clock, settings.connectMs);
   for (;;) {
     try {
-      return await connect(options);
+      return await connectFirst(options, random);
     } catch (cause) {
-      if (isRefusal(cause) || remainingMs(clock, deadline) === 0) {
+      if (isLoginRefused(cause) || remainingMs(clock, deadline) === 0) {
         const servers = settings.servers.join(", ");
-        const message = `Cannot reach NATS at ${servers}: ${reasonOf(cause)}`;
+        const message = `Cannot reach NATS at ${servers}: ${connectFailureOf(cause)}`;
         throw new StoreError("nats_unavailable", message, { retriable: true, cause });
       }
     }
     await clock.sleep(RECONNECT_WAIT_MS);
   }
-}
-
-/** A wrong password does not become right by trying. */
-function isRefusal(cause: unknown): boolean {
-  return cause instanceof errors.AuthorizationError || cause instanceof errors.UserAuthenticationExpiredError;
 }
 
 /** What every connection has in common, that of a client too. @throws {StoreError} `config_invalid` */
@@ -104,6 +103,7 @@ export function connectionOptionsOf(settings: NatsSettings): ConnectionOptions {
     ...(tlsKeyFile === null ? {} : { key: readText(tlsKeyFile) }),
   };
   return {
+    noAsyncTraces: true,
     servers: [...settings.servers],
     ...(user === null ? {} : { user }),
     ...(password === null ? {} : { pass: password }),
@@ -112,7 +112,6 @@ export function connectionOptionsOf(settings: NatsSettings): ConnectionOptions {
     ...(Object.keys(tls).length === 0 ? {} : { tls }),
     timeout: DIAL_MS,
     maxReconnectAttempts: -1,
-    reconnectTimeWait: RECONNECT_WAIT_MS,
     pingInterval: PING_INTERVAL_MS,
     maxPingOut: PINGS_UNANSWERED_MAX,
     ignoreAuthErrorAbort: true,
@@ -139,8 +138,4 @@ function readText(path: string): string {
   } catch (cause) {
     throw new StoreError("config_invalid", `Cannot read ${path}, which the NATS settings name`, { cause });
   }
-}
-
-function reasonOf(cause: unknown): string {
-  return cause instanceof Error ? cause.message : String(cause);
 }

@@ -1,6 +1,7 @@
 /**
  * What streams, buckets and subjects are called. Subjects allow few characters, so names of clients' making are encoded;
- * everything inside a cluster stands under its name, so that several clusters may share servers.
+ * everything inside a cluster stands under its name. What clients see does not, so clusters that share servers have an
+ * account each.
  */
 import type { BucketName, ObjectKey } from "../domain/ids.ts";
 import type { ChangeOp } from "../domain/change-event.ts";
@@ -42,6 +43,12 @@ export function natsNamesOf(clusterName: string) {
     pinsSubject: (name: string) => `${subjectPrefix}.pins.${name}`,
     pinsSubjects: `${subjectPrefix}.pins.*`,
   });
+}
+
+/** The name of the cluster whose stream of change events this is; null for any other stream. */
+export function clusterOfEventsStream(stream: string): string | null {
+  const name = /^KINTSUGI_([A-Z0-9_]+)_EVENTS$/.exec(stream)?.[1];
+  return name === undefined ? null : name.toLowerCase().replaceAll("_", "-");
 }
 
 /** Subject of a change event, part of the interface for clients. A dot in a bucket's name is written `_`, which no bucket has. */

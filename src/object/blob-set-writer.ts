@@ -170,6 +170,12 @@ export class BlobSetWriter {
     return await this.#remove(({ shard, node }) => committed.nodes[shard] !== node);
   }
 
+  /** How many blobs of the set are, or may be, on some node, now that nothing more is on its way. */
+  async countPossible(): Promise<number> {
+    await this.idle();
+    return new Set([...this.#durable(), ...this.#doubtful].map(({ shard }) => shard)).size;
+  }
+
   /** Every blob of the set that is, or may be, on some node. */
   async findAll(): Promise<PlacedBlob[]> {
     await this.idle();

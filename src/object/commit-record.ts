@@ -1,5 +1,5 @@
 import type { ChangeOp } from "../domain/change-event.ts";
-import type { Txid } from "../domain/ids.ts";
+import type { Txid, VersionId } from "../domain/ids.ts";
 import { REVISION_NONE } from "../domain/ids.ts";
 import { blobSetsOf } from "../domain/manifest.ts";
 import type { ObjectRecord, StoredRecord } from "../domain/record.ts";
@@ -7,6 +7,9 @@ import type { Deadline } from "../lib/deadline.ts";
 import { deadlineIn } from "../lib/deadline.ts";
 import type { CommitResult } from "../metadata/metadata-store.ts";
 import type { ObjectDeps } from "./deps.ts";
+
+/** The version of the fence on a key that never had one. No write has it, so nobody takes the fence for a commit. */
+export const VERSION_NONE = "0".repeat(26) as VersionId;
 
 export function metadataDeadline(deps: ObjectDeps): Deadline {
   return deadlineIn(deps.clock, deps.timeouts.metadataMs);

@@ -16,7 +16,7 @@ import { finishSmallCopies } from "./put-coded.ts";
 import { StripeRing } from "./stripe-ring.ts";
 import type { ContentSink } from "./upload-content.ts";
 import { STRIPES_PER_TRANSFER, StripePipeline, stripeMemoryBytes } from "./upload-content.ts";
-import type { Content, WriteOutcome } from "./write.ts";
+import type { Content, Write, WriteOutcome } from "./write.ts";
 import { finishWrite } from "./write.ts";
 
 type Split = NonNullable<UploadDigests["split"]>;
@@ -74,8 +74,10 @@ async function storeSplit(
   }
   let seen = put.seen;
   while (cold.nothingSent && isHybrid(seen) && sharesCold(seen, digests.split, cold.coldBytes)) {
-    const content = await sharedContent(deps, put, whole, seen);
-    const outcome = await finishWrite(deps, { ...put.write, onConflict: "exact" }, seen, content);
+    // Each attempt is a write of its own: the clean-up of one must not meet hot blobs of the next.
+    const write: Write = { ...put.write, txid: deps.nextTxid(), onConflict: "exact" };
+    const content = await sharedContent(deps, { ...put, write }, whole, seen);
+    const outcome = await finishWrite(deps, write, seen, content);
     if (outcome.ok) deps.metrics.hotUpdates.inc();
     if (outcome.ok || put.write.onConflict === "exact") return outcome;
     seen = outcome.current;

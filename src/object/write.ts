@@ -7,13 +7,14 @@ import type { BlobSet, Manifest, PlacedBlob } from "../domain/manifest.ts";
 import { blobSetsOf, blobsNeeded, blobsPlanned, placedBlobsOf } from "../domain/manifest.ts";
 import type { Receipt } from "../domain/receipt.ts";
 import type { ObjectRecord, StoredRecord, UserAttributes } from "../domain/record.ts";
-import { isDirty, nodesOf } from "../domain/record.ts";
+import { fencesOf, isDirty, nodesOf } from "../domain/record.ts";
+import { quorumOf } from "../placement/strategies.ts";
 import type { BlobSetWriter } from "./blob-set-writer.ts";
 import { commitRecord, isCommitted, metadataDeadline } from "./commit-record.ts";
 import { readable, requireConditions } from "./conditions.ts";
 import type { ObjectDeps } from "./deps.ts";
 import type { FenceOutcome } from "./fence-write.ts";
-import { fenceWrite } from "./fence-write.ts";
+import { fenceWrite, judgeConflict } from "./fence-write.ts";
 import { blobSetName } from "./read-pins.ts";
 import type { ObjectAddress, Preconditions } from "./requests.ts";
 
@@ -80,52 +81,85 @@ export async function finishWrite(
   content: Content,
 ): Promise<WriteOutcome> {
   deps.active.begin(write.txid);
-  let fate: "failed" | "committed" | "unknown" = "failed";
-  const trail: Trail = { intent: null, isSealing: false, fencedIn: null };
+  const trail: Trail = { intent: null, isSealing: false, isCommitted: false, shown: null };
+  let refused: WriteOutcome & { ok: false };
   try {
-    const draft = recordOf(write, seen, content, content.manifestOf());
-    await appendIntent(deps, write, seen, draft.manifest, content.writers.length > 0, trail);
-    const descriptor = encodeDescriptor({ record: draft, revisionSeen: seen?.revision ?? REVISION_NONE });
-    trail.isSealing = content.writers.length > 0;
-    await Promise.all(content.writers.map(({ writer }) => writer.seal(descriptor)));
-    deps.faults.reach("put.quorum-durable");
-    const durable = new Map(content.writers.map(({ writer, sizeBytes }) => [writer, writer.blobSet(sizeBytes)]));
-    const manifest = content.manifestOf(durable);
-    const outcome = await commitContent(deps, write, seen, trail, (current) =>
-      recordOf(write, current, content, manifest),
-    );
-    if (!outcome.ok) return outcome;
-    fate = "committed";
-    deps.faults.reach("put.committed");
-    void endCommitted(deps, write, content, durable, outcome);
-    return { ...outcome, receipt: receiptOf(outcome.record, outcome.before, content.writers) };
+    const outcome = await storeContent(deps, write, seen, content, trail);
+    if (outcome.ok) return outcome;
+    refused = outcome;
   } catch (cause) {
-    if (isOutcomeUnknown(cause, trail)) fate = "unknown";
-    throw cause;
-  } finally {
-    if (fate === "failed") await rollBack(deps, write, content, trail);
-    else for (const { writer } of content.writers) writer.keep();
-    if (fate === "unknown") deps.active.end(write.txid);
+    throw await endFailed(deps, write, content, trail, cause);
   }
+  await rollBack(deps, write, content, trail);
+  return refused;
 }
 
 /** How far a write has come, for whoever has to end it. */
 type Trail = {
-  /** The intent that is open, or may be: when it was appended, and the record that it saw. */
-  intent: { readonly sinceMs: number; readonly seen: StoredRecord | null } | null;
+  /** The intent that is open, or may be: the record that it saw. */
+  intent: { readonly seen: StoredRecord | null } | null;
   /** From here on blobs may be durable: whoever finds the intent may complete the write. */
   isSealing: boolean;
-  /** The record of another write that was met with this one fenced in it. */
-  fencedIn: ObjectRecord | null;
+  isCommitted: boolean;
+  /** What a conflict has shown of it, over the revision that its open intent saw. */
+  shown: FenceOutcome | null;
 };
 
-/**
- * An unavailable metadata store may have taken the commit, and an unavailable log a second intent of a write that could
- * be completed by it: then the blobs stay until recovery can tell.
- */
-function isOutcomeUnknown(cause: unknown, trail: Trail): boolean {
-  if (isStoreError(cause, "wal_unavailable")) return trail.isSealing;
+async function storeContent(
+  deps: ObjectDeps,
+  write: Write,
+  seen: StoredRecord | null,
+  content: Content,
+  trail: Trail,
+): Promise<WriteOutcome> {
+  const draft = recordOf(write, seen, content, content.manifestOf());
+  await appendIntent(deps, write, seen, draft.manifest, content.writers.length > 0, trail);
+  const descriptor = encodeDescriptor({ record: draft, revisionSeen: seen?.revision ?? REVISION_NONE });
+  trail.isSealing = content.writers.length > 0;
+  await Promise.all(content.writers.map(({ writer }) => writer.seal(descriptor)));
+  deps.faults.reach("put.quorum-durable");
+  const durable = new Map(content.writers.map(({ writer, sizeBytes }) => [writer, writer.blobSet(sizeBytes)]));
+  const manifest = content.manifestOf(durable);
+  const outcome = await commitContent(deps, write, seen, trail, (current) =>
+    recordOf(write, current, content, manifest),
+  );
+  if (!outcome.ok) return outcome;
+  trail.isCommitted = true;
+  for (const { writer } of content.writers) writer.keep();
+  deps.faults.reach("put.committed");
+  void endCommitted(deps, write, content, durable, outcome);
+  return { ...outcome, receipt: receiptOf(outcome.record, outcome.before, content.writers) };
+}
+
+/** Cleans up behind a write that failed. Answers with what its client is to be told: no more than is known. */
+async function endFailed(
+  deps: ObjectDeps,
+  write: Write,
+  content: Content,
+  trail: Trail,
+  cause: unknown,
+): Promise<unknown> {
+  if (trail.isCommitted) return cause;
+  if (trail.shown === null && isOutcomeUnknown(cause)) {
+    for (const { writer } of content.writers) writer.keep();
+    deps.active.end(write.txid);
+    return cause;
+  }
+  const { kind } = await rollBack(deps, write, content, trail);
+  if (trail.shown !== null || kind === "never_current" || !isStoreError(cause)) return cause;
+  return unknownOutcome("it was held up, and recovery has taken it over", cause);
+}
+
+/** An unavailable metadata store may have taken the commit: then the blobs stay until recovery can tell. */
+function isOutcomeUnknown(cause: unknown): boolean {
   return isStoreError(cause, "metadata_unavailable") || isStoreError(cause, "deadline_exceeded");
+}
+
+function unknownOutcome(reason: string, cause?: unknown): StoreError {
+  return new StoreError("metadata_unavailable", `Cannot tell whether the write was stored: ${reason}`, {
+    retriable: true,
+    cause,
+  });
 }
 
 function recordOf(write: Write, current: StoredRecord | null, content: Content, manifest: Manifest): ObjectRecord {
@@ -140,7 +174,7 @@ function recordOf(write: Write, current: StoredRecord | null, content: Content, 
     etag: content.etag,
     sha256: content.sha256,
     manifest,
-    fencedTxids: current?.record.fencedTxids ?? [],
+    ...fencesOf(current?.record ?? null),
   };
 }
 
@@ -168,7 +202,8 @@ async function appendIntent(
   const planned = blobSetsOf(manifest).filter((set) => set.txid === txid);
   const revisionSeen = seen?.revision ?? REVISION_NONE;
   const intent = { txid, bucket, key, startedAtMs, writer: deps.processName, revisionSeen, planned, replaces };
-  trail.intent = { sinceMs: trail.intent?.sinceMs ?? deps.clock.monotonicMs(), seen };
+  trail.intent = { seen };
+  trail.shown = null;
   await deps.wal.append(intent, metadataDeadline(deps));
   deps.faults.reach("put.intent-durable");
 }
@@ -210,23 +245,57 @@ async function commitContent(
       };
     }
     const replaced = replacedBlobs(current, record.manifest);
+    const metLast = current;
     current = result.current;
     if (current !== null && isCommitted(current.record, write.txid)) {
       const found = foundCommitted(current, write.txid, record);
       return { ok: true, ...found, before, replaced, logged: trail.intent !== null };
     }
-    if (current?.record.fencedTxids.includes(write.txid) === true) {
-      trail.fencedIn = current.record;
-      throw new StoreError("write_conflict", "Cannot commit: recovery has given this write up, send it again", {
-        retriable: true,
-      });
-    }
+    requireUnfenced(write, trail, metLast, current);
     if (write.onConflict === "exact") return { ok: false, current };
     requireConditions(write.preconditions, current);
+    if (attempt + 1 === COMMIT_ATTEMPTS_MAX) break;
     // The blobs to free are now those of the version that was faster: a crash after the commit must find them.
-    await appendIntent(deps, write, current, record.manifest, trail.intent !== null, trail);
+    await appendAgain(deps, write, current, record.manifest, trail);
   }
   throw new StoreError("write_conflict", "Cannot commit: other writers of this key were faster every time", {
+    retriable: true,
+  });
+}
+
+/** @throws {StoreError} `metadata_unavailable` the log may have it, and then the write may be completed by it */
+async function appendAgain(
+  deps: ObjectDeps,
+  write: Write,
+  seen: StoredRecord | null,
+  manifest: Manifest,
+  trail: Trail,
+): Promise<void> {
+  try {
+    await appendIntent(deps, write, seen, manifest, trail.intent !== null, trail);
+  } catch (cause) {
+    throw trail.isSealing && isStoreError(cause, "wal_unavailable")
+      ? unknownOutcome("the log did not answer in time", cause)
+      : cause;
+  }
+}
+
+/**
+ * Asked after every conflict: whoever recovery has fenced, or may have, commits no more.
+ * @throws {StoreError} `write_conflict` the write is not stored, `metadata_unavailable` nobody can tell
+ */
+function requireUnfenced(write: Write, trail: Trail, metLast: StoredRecord | null, current: StoredRecord | null): void {
+  // Recovery cannot know of it.
+  if (trail.intent === null) return;
+  if (current === null) throw unknownOutcome("its record was lost meanwhile");
+  const verdict = judgeConflict(metLast, current.record, write.txid);
+  if (verdict === "overtaken" && trail.isSealing) {
+    trail.shown = { kind: "overtaken", by: current.record };
+    throw unknownOutcome("it was held up, and overtaken");
+  }
+  trail.shown = { kind: "never_current" };
+  if (verdict === "free") return;
+  throw new StoreError("write_conflict", "Cannot commit: recovery has given this write up, send it again", {
     retriable: true,
   });
 }
@@ -269,13 +338,13 @@ function nameOf(set: BlobSet): string {
   return `${set.txid}.${set.part}`;
 }
 
-/** Nobody takes an intent for forgotten before it has been open for longer than this. */
-const OWN_INTENT_MS = 3_000;
-
-async function rollBack(deps: ObjectDeps, write: Write, content: Content, trail: Trail): Promise<void> {
+async function rollBack(deps: ObjectDeps, write: Write, content: Content, trail: Trail): Promise<FenceOutcome> {
   const writers = content.writers.map(({ writer }) => writer);
-  const fence = await fenceBeforeRemoval(deps, write, trail);
-  if (fence.kind === "overtaken") return await releaseOvertaken(deps, write, content, trail, fence.by);
+  const fence = await fenceBeforeRemoval(deps, write, content, trail);
+  if (fence.kind === "overtaken") {
+    await releaseOvertaken(deps, write, content, trail, fence.by);
+    return fence;
+  }
   try {
     if (fence.kind === "never_current") {
       const removed = await Promise.all(writers.map((writer) => writer.abort().catch(() => false)));
@@ -286,24 +355,34 @@ async function rollBack(deps: ObjectDeps, write: Write, content: Content, trail:
   } finally {
     deps.active.end(write.txid);
   }
+  return fence;
 }
 
-/** Fence before you delete: a write that took long may have been taken for dead, and completed by recovery. */
+/**
+ * Fence before you delete: recovery may take this write for dead and complete it, until the very last blob is gone. What
+ * it cannot complete needs no fence.
+ */
 async function fenceBeforeRemoval(
   deps: ObjectDeps,
   write: Write,
+  content: Content,
   trail: Trail,
-): Promise<FenceOutcome | { readonly kind: "unknown" }> {
-  const { intent, isSealing, fencedIn } = trail;
-  if (fencedIn !== null) return { kind: "overtaken", by: fencedIn };
-  const isOurs = intent === null || !isSealing || deps.clock.monotonicMs() - intent.sinceMs < OWN_INTENT_MS;
-  if (isOurs) return { kind: "never_current" };
+): Promise<FenceOutcome> {
+  const { intent, isSealing, shown } = trail;
+  if (shown !== null) return shown;
+  if (intent === null || !isSealing || !(await canBeCompleted(content))) return { kind: "never_current" };
   try {
     return await fenceWrite(deps, write, intent.seen);
   } catch (cause) {
     deps.logger.warn({ txid: write.txid, cause: String(cause) }, "left the blobs of a failed write to recovery");
     return { kind: "unknown" };
   }
+}
+
+/** Whether recovery might find its quorum of every set, all told that nodes may have stored without saying so. */
+async function canBeCompleted({ writers }: Content): Promise<boolean> {
+  const counts = await Promise.all(writers.map(({ writer }) => writer.countPossible()));
+  return writers.every(({ writer }, at) => (counts[at] as number) >= quorumOf(writer.plan.redundancy, "quorum"));
 }
 
 /**

@@ -43,7 +43,7 @@ export class NatsWalWriter {
   readonly #link: NatsLink;
   readonly #client: JetStreamClient;
   readonly #metrics: WalMetrics | null;
-  readonly #batcher = new Batcher<Item, Place>((items) => this.#send(items), LIMITS.commitBatchMax);
+  readonly #batcher: Batcher<Item, Place>;
   /** Settled, not yet told to the stream; in order. */
   #settled = new Set<Txid>();
   /** Appends under way by txid: their settlements must stand behind them in the log. */
@@ -53,6 +53,7 @@ export class NatsWalWriter {
 
   constructor(link: NatsLink, metrics: WalMetrics | null) {
     this.#link = link;
+    this.#batcher = new Batcher((items) => this.#send(items), LIMITS.commitBatchMax, link.clock);
     this.#client = jetstream(link.connection, { timeout: ATTEMPT_MS });
     this.#metrics = metrics;
   }

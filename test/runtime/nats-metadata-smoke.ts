@@ -49,7 +49,7 @@ try {
 }
 
 function open() {
-  return openNatsMetadataStore(link, { streamCount: STREAMS, indexDir, registry: null });
+  return openNatsMetadataStore(link, { streamCount: STREAMS, indexDir, registry: null, following: "always" });
 }
 
 async function writeManyAtOnce(): Promise<void> {

@@ -1,10 +1,19 @@
 /** Programs that tests use and npm does not have: taken from the system's package archive where this process may. */
 import { spawnSync } from "node:child_process";
 
-/** Debian packages by the command they bring: faults are injected with `strace`, networks are cut with the other two. */
-const TOOLS = { strace: "strace", ip: "iproute2", iptables: "iptables" } as const;
+/**
+ * Debian packages by the command they bring: faults are injected with `strace`, networks are cut with the next two, and
+ * disks lose their power with the others.
+ */
+const TOOLS = {
+  strace: "strace",
+  ip: "iproute2",
+  iptables: "iptables",
+  mount: "mount",
+  "mkfs.ext4": "e2fsprogs",
+} as const;
 /** How each says that it is there. */
-const VERSION_FLAGS: Readonly<Record<string, string>> = { ip: "-V" };
+const VERSION_FLAGS: Readonly<Record<string, string>> = { ip: "-V", "mkfs.ext4": "-V" };
 
 /** Answers what could not be had, in words; the tests that need it skip with a reason of their own. */
 export function installSystemTools(): string[] {

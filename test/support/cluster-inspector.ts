@@ -43,7 +43,12 @@ export async function openInspector(cluster: LocalCluster, metadataStreams = 2):
     system,
   );
   stack.defer(() => link.close());
-  const metadata = await openNatsMetadataStore(link, { streamCount: metadataStreams, indexDir, registry: null });
+  const metadata = await openNatsMetadataStore(link, {
+    streamCount: metadataStreams,
+    indexDir,
+    registry: null,
+    following: "always",
+  });
   stack.defer(() => metadata.close());
   const wal = await openNatsWal(link, { registry: null });
   stack.defer(() => wal.close());

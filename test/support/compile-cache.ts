@@ -21,5 +21,8 @@ export function compileCache(): Record<string, string> {
 function fillCache(cache: Record<string, string>): void {
   const roles = ROLES.map((role) => `import(${JSON.stringify(join(ROOT, "src/role", `${role}.ts`))})`);
   const script = `Promise.all([${roles.join(", ")}]).then(() => process.exit())`;
-  spawnSync(join(ROOT, "node_modules/.bin/node"), ["-e", script], { env: { ...process.env, ...cache }, stdio: "ignore" });
+  spawnSync(join(ROOT, "node_modules/.bin/node"), ["-e", script], {
+    env: { ...process.env, ...cache },
+    stdio: "ignore",
+  });
 }

@@ -4,7 +4,7 @@
  */
 import type { BlobStore } from "../../src/blob/blob-store.ts";
 import { encodeDescriptor } from "../../src/domain/blob.ts";
-import { isStoreError } from "../../src/domain/errors.ts";
+import { StoreError, isStoreError } from "../../src/domain/errors.ts";
 import type { BlobPart, NodeName, ObjectKey, Txid, VersionId } from "../../src/domain/ids.ts";
 import { REVISION_NONE, blobIdOf } from "../../src/domain/ids.ts";
 import type { Intent } from "../../src/domain/intent.ts";
@@ -12,8 +12,10 @@ import type { BlobSet, Manifest, PlacedBlob, Redundancy } from "../../src/domain
 import { blobSetsOf, blobsPlanned, placedBlobsOf } from "../../src/domain/manifest.ts";
 import type { Consistency } from "../../src/domain/receipt.ts";
 import type { ObjectRecord, StoredRecord } from "../../src/domain/record.ts";
-import { withFence } from "../../src/domain/record.ts";
+import { fencesOf, withFence } from "../../src/domain/record.ts";
 import { deadlineIn } from "../../src/lib/deadline.ts";
+import { VERSION_NONE } from "../../src/object/commit-record.ts";
+import { judgeConflict } from "../../src/object/fence-write.ts";
 import { blobSetName } from "../../src/object/read-pins.ts";
 import { deleteBlobs } from "../../src/object/release.ts";
 import { replacedBlobs } from "../../src/object/write.ts";
@@ -40,7 +42,6 @@ export type ModelReport = { readonly txid: Txid; readonly before: string | null;
 
 const COPIES: Redundancy = { scheme: "replication", copies: 3 };
 const SHARDS: Redundancy = { scheme: "ec", k: 2, m: 2 };
-const VERSION_NONE = "0".repeat(26) as VersionId;
 const STRAGGLER_MS = 2_000;
 
 /** Writes as gateway `process` would; `answer` is told what its client is. */
@@ -67,6 +68,8 @@ class ModelWriter {
   readonly #tell: (report: ModelReport) => void;
   #answered = false;
   #seen: StoredRecord | null = null;
+  /** What it saw last without a fence of its own. */
+  #met: StoredRecord | null = null;
   #intent: Intent | null = null;
   readonly #durable: (NodeName | null)[] = [];
   readonly #doubtful: PlacedBlob[] = [];
@@ -87,6 +90,7 @@ class ModelWriter {
 
   async run(): Promise<void> {
     this.#seen = await this.#read();
+    this.#met = this.#seen;
     if (this.#write.kind === "delete") return await this.#delete();
     const planned = this.#newSet(this.#plannedNodes());
     await this.#appendIntent(this.#seen, planned);
@@ -101,9 +105,10 @@ class ModelWriter {
       if (result.ok) return await this.#end(record, current, sealing);
       const before = current;
       current = result.current;
+      this.#met = before;
       if (current?.record.version === this.#version) return await this.#end(current.record, before, sealing);
-      if (current?.record.fencedTxids.includes(this.#txid) === true)
-        return await this.#endFenced(current.record, sealing);
+      if (current === null) throw new StoreError("metadata_unavailable", "The record is gone");
+      if (this.#isBarred(before, current)) return await this.#endFenced(before, current.record, sealing);
       if (this.#write.onConflict === "exact" || this.#write.kind === "hot") return await this.#giveUp(sealing);
       await this.#appendIntent(current, planned);
     }
@@ -158,8 +163,8 @@ class ModelWriter {
    * Recovery has decided: it may have completed the write, and others replaced it since. What of it is left may still have
    * readers, and what it replaced is remembered by its intent alone.
    */
-  async #endFenced(record: ObjectRecord, sealing: Promise<unknown>): Promise<void> {
-    this.answer("unknown");
+  async #endFenced(before: StoredRecord | null, record: ObjectRecord, sealing: Promise<unknown>): Promise<void> {
+    this.answer(judgeConflict(before, record, this.#txid) === "overtaken" ? "unknown" : "failed");
     await sealing;
     const named = new Set(blobSetsOf(record.manifest).flatMap(placedBlobsOf).map(nameOf));
     const replaced = (this.#intent?.replaces ?? []).filter((blob) => !named.has(nameOf(blob)));
@@ -172,14 +177,19 @@ class ModelWriter {
     for (;;) {
       const current = await this.#read();
       if (current?.record.version === this.#version) return await this.#end(current.record, this.#seen, sealing);
-      if (current?.record.fencedTxids.includes(this.#txid) === true)
-        return await this.#endFenced(current.record, sealing);
+      if (current !== null && this.#isBarred(this.#met, current))
+        return await this.#endFenced(this.#met, current.record, sealing);
       if ((current?.revision ?? REVISION_NONE) !== this.#intent?.revisionSeen) break;
       const unfenced = current?.record ?? this.#record({ state: "fence", version: VERSION_NONE });
       if ((await this.#commit(withFence(unfenced, this.#txid), current)).ok) break;
     }
     this.answer("failed");
     if (await this.#remove(this.#ownBlobs())) await this.#settle();
+  }
+
+  /** Who may have been fenced is. What was met last had no fence of this write. */
+  #isBarred(before: StoredRecord | null, { record }: StoredRecord): boolean {
+    return judgeConflict(before, record, this.#txid) !== "free";
   }
 
   async #release(blobs: readonly PlacedBlob[]): Promise<boolean> {
@@ -219,7 +229,7 @@ class ModelWriter {
 
   #recordOver(current: StoredRecord | null, set: BlobSet): ObjectRecord {
     const manifest = this.#manifestOf(set);
-    return this.#record({ state: "object", manifest, fencedTxids: current?.record.fencedTxids ?? [] });
+    return this.#record({ state: "object", manifest, ...fencesOf(current?.record ?? null) });
   }
 
   #manifestOf(set: BlobSet): Manifest {

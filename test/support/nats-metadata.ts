@@ -36,6 +36,8 @@ export type OpenOptions = {
   /** Puts something between the store and its connection. */
   readonly through?: (link: NatsLink) => NatsLink;
   readonly onFailed?: NonNullable<NatsMetadataOptions["onFailed"]>;
+  /** Always, unless told otherwise. */
+  readonly following?: NatsMetadataOptions["following"];
 };
 
 let clusterCount = 0;
@@ -50,12 +52,13 @@ export async function makeNatsMetadata(nats: NatsCluster, streamCount = 2): Prom
     const link = await linkTo(nats, clusterName, name, options);
     if (processes.length === 0) await ensureMetadataStreams(link, streamCount);
     const indexDir = options.indexDir ?? join(parent, name);
-    const { onFailed, through = (direct) => direct } = options;
+    const { onFailed, following = "always", through = (direct) => direct } = options;
     const openStore = () =>
       openNatsMetadataStore(through(link), {
         streamCount,
         indexDir,
         registry: null,
+        following,
         ...(onFailed === undefined ? {} : { onFailed }),
       });
     let store = await openStore();

@@ -6,8 +6,8 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { startGuard } from "../../cluster/guard.ts";
 import { natsServerConfig } from "../../cluster/nats-config.ts";
 import { findNatsServer } from "../../cluster/nats-server.ts";
-import type { ProcessPlan } from "../../cluster/plan.ts";
 import { freePortTable, type NatsPorts } from "../../cluster/ports.ts";
+import { shareOfCores, type ProcessPlan } from "../../cluster/plan.ts";
 import { ClusterProcess } from "../../cluster/process.ts";
 import { haveMetaLeader, readJson } from "../../cluster/readiness.ts";
 
@@ -46,6 +46,8 @@ export type NatsOptions = {
   readonly dir?: string;
   /** `always` unless a test wants an unsafe server. */
   readonly syncInterval?: string;
+  /** More lines of the servers' configuration, such as accounts; without logins of theirs anyone is let in. */
+  readonly config?: string;
 };
 
 const READY_MS_MAX = 30_000;
@@ -73,7 +75,7 @@ export async function startNats(options: NatsOptions = {}): Promise<NatsCluster>
 
 async function startServers(
   dir: string,
-  { servers: count = 1, syncInterval = "always" }: NatsOptions,
+  { servers: count = 1, syncInterval = "always", config = "" }: NatsOptions,
   removeTemporary: () => Promise<void>,
 ): Promise<NatsCluster> {
   const { nats } = await freePortTable({ gateways: 0, nodes: 0, healers: 0, natsServers: count });
@@ -81,7 +83,7 @@ async function startServers(
   const guard = startGuard();
   const command = findNatsServer();
   const servers = nats.map((ports, index) =>
-    serverOf(new ClusterProcess(planOf({ command, dir, index, ports }), guard), ports),
+    serverOf(new ClusterProcess(planOf({ command, dir, index, ports, count }), guard), ports),
   );
   const end = async () => {
     await Promise.all(servers.map((server) => server.kill9()));
@@ -95,7 +97,7 @@ async function startServers(
         ...{ clusterName: "test", host: HOST, login: null, fileStoreMax: "8GB" },
       });
       await mkdir(storeDir, { recursive: true });
-      await writeFile(configOf(dir, name), text);
+      await writeFile(configOf(dir, name), `${text}${config}`);
     }
     await Promise.all(servers.map((server) => server.restart()));
     await untilMetaLeader(servers);
@@ -128,9 +130,10 @@ type ServerInput = {
   readonly dir: string;
   readonly index: number;
   readonly ports: NatsPorts;
+  readonly count: number;
 };
 
-function planOf({ command, dir, index, ports }: ServerInput): ProcessPlan {
+function planOf({ command, dir, index, ports, count }: ServerInput): ProcessPlan {
   const name = `nats-${index + 1}`;
   return {
     name,
@@ -138,7 +141,7 @@ function planOf({ command, dir, index, ports }: ServerInput): ProcessPlan {
     command,
     args: ["-c", configOf(dir, name)],
     cwd: dir,
-    env: process.env,
+    env: { ...shareOfCores(count), ...process.env },
     host: HOST,
     url: `nats://${HOST}:${ports.client}`,
     ports: Object.values(ports),

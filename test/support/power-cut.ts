@@ -13,6 +13,7 @@
  */
 import { execFile, spawn } from "node:child_process";
 import { randomUUID } from "node:crypto";
+import { existsSync } from "node:fs";
 import { mkdir, mkdtemp, readdir, readFile, rename, rm, symlink, truncate, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -42,6 +43,7 @@ const DISK_BYTES = 1_024 * 1_048_576;
 /** So small that volumes are begun all the time: a new file's name has to survive too. */
 const SETTINGS = { storage: { volumeBytesMax: "32MiB", freeBytesMin: "128MiB" }, events: { bytesMax: "64MiB" } };
 const MOUNT_OPTIONS = "loop,commit=300";
+const LOOP_DEVICES_MADE_MAX = 32;
 const BOOT_ID = "/proc/sys/kernel/random/boot_id";
 const SHARED_DISK = "shared";
 const CANARY = "never-flushed";
@@ -183,6 +185,7 @@ async function mountDisks(dir: string, names: readonly string[]): Promise<Disks 
     await run("mount", ["-t", "ext4", "-o", MOUNT_OPTIONS, image, path]);
   };
   await eachDisk(({ path }) => mkdir(path, { recursive: true }));
+  await nameLoopDevices();
   const guard = startMountGuard(disks.map(({ path }) => path));
   try {
     await eachDisk(async (disk) => {
@@ -214,6 +217,18 @@ async function mountDisks(dir: string, names: readonly string[]): Promise<Disks 
       }),
     [Symbol.asyncDispose]: () => guard.close(),
   };
+}
+
+/** In a container `/dev` does not follow the kernel: the devices that it makes on demand have no names there. */
+async function nameLoopDevices(): Promise<void> {
+  const mounts = await readFile("/proc/mounts", "utf8");
+  if (/^\S+ \/dev devtmpfs /m.test(mounts)) return;
+  const known = (await readdir("/sys/block")).filter((name) => name.startsWith("loop")).length;
+  for (let number = 0; number < known + LOOP_DEVICES_MADE_MAX; number += 1) {
+    const path = `/dev/loop${number}`;
+    // Where it may not be made, mounting tells why.
+    if (!existsSync(path)) await run("mknod", ["-m", "660", path, "b", "7", String(number)]).catch(() => {});
+  }
 }
 
 /**

@@ -140,6 +140,7 @@ export class RecoveryRun {
     gateway.sleep();
     this.world.clock.advance(this.#tape.of(NAPS_MS));
     for (let rounds = this.#tape.below(4); rounds >= 0; rounds -= 1) await this.#runHealers();
+    if (this.#tape.below(3) === 0) await this.world.crowdOutFences(this.#tape.of(KEYS));
     gateway.wake();
   }
 

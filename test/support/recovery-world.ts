@@ -6,12 +6,13 @@ import { Registry } from "prom-client";
 import type { BlobStore } from "../../src/blob/blob-store.ts";
 import { MemoryBlobStore } from "../../src/blob/memory-blob-store.ts";
 import { StoreError } from "../../src/domain/errors.ts";
-import type { BlobId, NodeName, Txid } from "../../src/domain/ids.ts";
-import { createTxidSource } from "../../src/domain/ids.ts";
+import type { BlobId, NodeName, ObjectKey, Txid } from "../../src/domain/ids.ts";
+import { REVISION_NONE, createTxidSource } from "../../src/domain/ids.ts";
 import type { Intent } from "../../src/domain/intent.ts";
 import { blobSetsOf, blobsNeeded, placedBlobsOf } from "../../src/domain/manifest.ts";
 import type { NodeState, ProcessInfo } from "../../src/domain/node-info.ts";
 import type { ObjectRecord } from "../../src/domain/record.ts";
+import { withFence } from "../../src/domain/record.ts";
 import type { Deadline } from "../../src/lib/deadline.ts";
 import { silentLogger } from "../../src/lib/logger.ts";
 import { systemRandom } from "../../src/lib/random.ts";
@@ -21,11 +22,14 @@ import type { Membership } from "../../src/membership/membership.ts";
 import { createMemoryMetadataStore } from "../../src/metadata/memory-metadata-store.ts";
 import type { MetadataStore } from "../../src/metadata/metadata-store.ts";
 import { ActiveWrites } from "../../src/object/active-writes.ts";
+import { VERSION_NONE } from "../../src/object/commit-record.ts";
 import { createObjectMetrics } from "../../src/object/metrics.ts";
 import { blobSetName } from "../../src/object/read-pins.ts";
 import { createMemoryWal } from "../../src/wal/memory-wal.ts";
 import type { Wal } from "../../src/wal/wal.ts";
+import { LIMITS } from "../../src/limits.ts";
 import { ANY_TIME, override } from "./memory-store.ts";
+import { BUCKET, sampleRecord } from "./sample-records.ts";
 import { SimulatedNetwork, SimulatedProcess } from "./simulated-network.ts";
 
 export const WORLD_NODES = ["n1", "n2", "n3", "n4", "n5"] as NodeName[];
@@ -97,6 +101,16 @@ export class RecoveryWorld {
   giveUp(node: NodeName): void {
     this.setNode(node, "refused");
     this.givenUp.add(node);
+  }
+
+  /** So many other writes of a key are given up that its record forgets every fence that it has now. */
+  async crowdOutFences(key: string): Promise<void> {
+    for (let count = 0; count <= LIMITS.fencedTxidsMax; count += 1) {
+      const found = await this.#records.get(BUCKET, key as ObjectKey, ANY_TIME);
+      const record = found?.record ?? sampleRecord(key, { state: "fence", version: VERSION_NONE });
+      const change = { record: withFence(record, this.nextTxid()), ifRevision: found?.revision ?? REVISION_NONE };
+      await this.#records.commit(change, ANY_TIME);
+    }
   }
 
   /** What a process of the cluster works with. */

@@ -25,7 +25,7 @@ export type StoppedWrite = {
   readonly step: string;
   readonly before: Body | null;
   readonly meanwhile: Meanwhile;
-  /** It is woken when recovery has … its write, or before recovery has seen it. */
+  /** What recovery has done with its write when it is woken; `at_once` is before that. */
   readonly wakes: "fenced" | "completed" | "settled" | "at_once";
   readonly told: "refused" | "accepted";
   readonly finally: "before" | "own" | "other";

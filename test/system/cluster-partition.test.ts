@@ -111,7 +111,6 @@ async function openWorld(): Promise<World | string> {
     ...{ gateways: SITES.length, nodes: nodes.length, healers: 2, nats: 3, settings: SETTINGS },
     hostOf: (name) => network.addressOf(siteOf(name)),
     prefixOf: (name) => network.prefixOf(siteOf(name)),
-    ...(process.env["KEEP_DIR"] ? { dir: process.env["KEEP_DIR"] } : {}),
     env: Object.fromEntries(nodes.map((name) => [name, { KINTSUGI_ZONE: siteOf(name) }])),
   });
   stack.use(cluster);
@@ -160,7 +159,7 @@ async function partition(world: World, name: string, losses: readonly { site: Si
 
 /** Resolves when the others have gone on for a while without the site, which has answered by then all that it was asked. */
 async function loseSite(
-  { cluster }: World,
+  { cluster, counted }: World,
   clients: Clients,
   { site, loss, every }: { site: Site; loss: Loss; every: EveryWrite },
 ): Promise<void> {
@@ -180,6 +179,7 @@ async function loseSite(
   const calmMs = performance.now();
   const recoveredByLonely = await readRecovered(cluster, healer);
   await Promise.all(others.map((each) => untilAcknowledged(clients[each], calmMs, STEADY_WRITES)));
+  expect(counted.stale).toEqual([]);
   for (const each of others) {
     const since = clients[each].writesSince(calmMs);
     const failed = since.filter(({ status }) => status >= 500);
@@ -210,7 +210,7 @@ async function underLoad({ cluster, load, counted }: World, fault: (clients: Cli
   const clientAt = (site: Site) => stack.use(new RecordedClient(gatewayAt(cluster, site).url));
   const clients = { a: clientAt("a"), b: clientAt("b"), c: clientAt("c") };
   const readAt = (site: Site) =>
-    Array.from({ length: READERS_PER_SITE }, () => counted.read(clients[site], `through ${site}`, isOver));
+    Array.from({ length: READERS_PER_SITE }, () => counted.read(clients[site], `at ${site}`, isOver));
   const running = Promise.all([
     ...load.clients.map((client, index) => client.run(clients[SITES[index % SITES.length] as Site], isOver)),
     // The site that is never lost.

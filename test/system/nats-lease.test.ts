@@ -1,4 +1,5 @@
 import { join } from "node:path";
+import { jetstreamManager } from "@nats-io/jetstream";
 import { Kvm } from "@nats-io/kv";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import type { Lease, LeaseGrant } from "../../src/lease/lease.ts";
@@ -20,8 +21,9 @@ type OpenLease = AsyncDisposable & { readonly lease: Lease; readonly link: NatsL
 
 type LeaseTestOptions = { readonly ttlMs?: number; readonly clock?: Clock; readonly intercept?: Interceptor };
 
-/** Subjects of writes to a bucket. */
+/** Subjects of writes to a bucket, and of reads. */
 const WRITES = "$KV.";
+const READS = "$JS.API.STREAM.MSG.GET.";
 
 async function openLease(
   nats: NatsCluster,
@@ -149,6 +151,24 @@ describe("NATS lease on one server", () => {
     expect(again?.token).toBeGreaterThan(first?.token ?? Infinity);
     expect(first?.isHeld()).toBe(false);
     expect(await other.lease.tryAcquire("healer", "b")).toBeNull();
+  });
+
+  test.each([
+    ["written", WRITES],
+    ["read", READS],
+  ])("tryAcquire() asks again when no server knows of the bucket yet that is %s", async (how, subjects) => {
+    let requests = 0;
+    await using open = await openLease(nats, `new-${how}`, {
+      async intercept(subject, send) {
+        if (!subject.startsWith(subjects) || (requests += 1) > 1) return await send();
+        const { streams } = await jetstreamManager(open.link.connection);
+        const { config } = await streams.info(`KV_${open.link.names.leaseBucket}`);
+        await streams.delete(config.name);
+        return await send().finally(() => streams.add(config));
+      },
+    });
+    expect((await open.lease.tryAcquire("healer", "a"))?.isHeld()).toBe(true);
+    expect(requests).toBeGreaterThan(1);
   });
 
   test("a grant stands from the moment when it was asked for, not from that of the answer", async () => {

@@ -207,6 +207,40 @@ describe("two processes", () => {
   });
 });
 
+describe("a store that follows on demand", () => {
+  test("leaves the stream when nobody asks, and then reads what it missed, overwritten or not", async () => {
+    await using metadata = await makeNatsMetadata(nats, 1);
+    const writer = await metadata.open();
+    const before = await commitOk(writer.store, sampleRecord("a"), REVISION_NONE);
+    const seldom = await metadata.open({ following: "on-demand" });
+    expect((await seldom.store.get(BUCKET, KEY, soon()))?.revision).toBe(before);
+    await untilFollowedBy(writer, 1);
+
+    let revision = before;
+    for (let n = 0; n < 20; n += 1) revision = await commitOk(writer.store, sampleRecord("a"), revision);
+    await commitOk(writer.store, sampleRecord("b"), REVISION_NONE);
+    expect((await seldom.store.peek(BUCKET, KEY, soon()))?.revision).toBe(before);
+    expect((await seldom.store.get(BUCKET, KEY, soon()))?.revision).toBe(revision);
+    expect(keysOf(await list(seldom.store, {}))).toEqual(["a", "b"]);
+
+    await untilFollowedBy(writer, 1);
+    const refused = await commit(seldom.store, sampleRecord("a"), before);
+    expect(refused).toMatchObject({ ok: false, current: { revision } });
+    const own = await commitOk(seldom.store, sampleRecord("a"), revision);
+    expect((await writer.store.get(BUCKET, KEY, soon()))?.revision).toBe(own);
+  });
+});
+
+/** Consumers are the processes that follow just now. */
+async function untilFollowedBy({ link }: MetadataProcess, count: number): Promise<void> {
+  const manager = await jetstreamManager(link.connection, { checkAPI: false });
+  for (;;) {
+    const { state } = await manager.streams.info(link.names.metadataStream(0));
+    if (state.consumer_count === count) return;
+    await link.clock.sleep(50);
+  }
+}
+
 describe("the index", () => {
   test("goes on where it was, without being told again what it holds", async () => {
     await using metadata = await makeNatsMetadata(nats, 1);

@@ -19,6 +19,8 @@ import {
   WAIT_MS,
   writeLarge,
 } from "../support/blobs.ts";
+import { startHungNode } from "../support/hung-node.ts";
+import { ManualClock } from "../support/manual-clock.ts";
 import { startProxy } from "../support/network-proxy.ts";
 import {
   connectTo,
@@ -128,6 +130,34 @@ describe("writing", () => {
     // None waits any more; the last ones cannot have been taken.
     expect((await Promise.all(cells)).at(-1)).toBe("failed");
     await expect(writer.writeCell(30, cellBytes(id, 30, 10), 0n)).rejects.toMatchObject({ code: "node_unavailable" });
+  });
+
+  test("abort() while a cell is under way breaks the connection at once, and nobody gets it again", async () => {
+    await using node = await startServedNode();
+    await using hung = await startHungNode(node.plane.url);
+    // Time stands still for the client: nothing here may wait for any of its deadlines.
+    const clock = new ManualClock();
+    await using client = connectTo(() => hung.url, { clock });
+    const soonThere = { atMs: clock.monotonicMs() + WAIT_MS };
+    const id = nextBlobId();
+    const writer = await client.openWriter(id, WAIT_MS);
+    hung.stopReading();
+    const cells = Array.from({ length: 30 }, (_, index) => {
+      const payload = cellBytes(id, index, FULL_CELL_BYTES);
+      return writer.writeCell(index, payload, cellChecksum(payload, id, index)).then(
+        () => "taken",
+        (cause: unknown) => (cause as StoreError).code,
+      );
+    });
+    await untilStill(() => hung.bytesTaken());
+    await writer.abort();
+    expect((await Promise.all(cells)).at(-1)).toBe("node_unavailable");
+    const accepted = hung.accepted();
+    // Nor does the system keep it for the cells that were not taken yet.
+    expect(await hung.readOn()).toEqual(["ECONNRESET"]);
+    await client.put(smallBlob(nextBlobId(), 5), soonThere);
+    expect(hung.accepted()).toBe(accepted + 1);
+    await untilOpen(node.local, id);
   });
 
   test("a connection that breaks takes its unsealed blob along", async () => {

@@ -82,7 +82,8 @@ function record(deps: RouteDeps, exchange: HttpExchange, route: string, requestI
     ms: Math.round(elapsedMs * 100) / 100,
   };
   if (error !== null) fields["code"] = error.code;
-  if (status < 500) return deps.logger.info(fields, "request");
+  // A page that tells of an unwell cluster has not failed.
+  if (status < 500 || failure === null) return deps.logger.info(fields, "request");
   fields["reason"] = reasonOf(failure);
   deps.logger.warn(fields, "request failed");
 }

@@ -59,7 +59,7 @@ export class CountedKeys {
       const method = turn % 3 === 0 ? "GET" : "HEAD";
       const answer = await client.send(method, `/objects/${glance.key.key}`).catch(() => null);
       const number = answer === null ? null : numberOf(answer);
-      if (number !== null) this.#judge(glance, number, `${method} through ${reader}`);
+      if (number !== null) this.#judge(glance, number, `${method} ${reader}`);
     }
   }
 
@@ -69,7 +69,7 @@ export class CountedKeys {
     if (answer?.status !== 200) return;
     const { objects } = JSON.parse(answer.body.toString()) as { objects: { key: string; sizeBytes: number }[] };
     const sizes = new Map(objects.map(({ key, sizeBytes }) => [key, sizeBytes]));
-    for (const glance of glances) this.#judge(glance, sizes.get(glance.key.key) ?? 0, `listing through ${reader}`);
+    for (const glance of glances) this.#judge(glance, sizes.get(glance.key.key) ?? 0, `listing ${reader}`);
   }
 
   /** `number` 0: there is nothing. */

@@ -4,6 +4,17 @@ import { drawCluster } from "../../../src/cli/cluster-map.ts";
 const place = { region: "eu", zone: "eu-1", version: "0.1.0", silentMs: 10 };
 const processes = [
   {
+    ...{
+      ...place,
+      silentMs: 75_000,
+      role: "gateway",
+      name: "gateway-0",
+      state: "down",
+      address: "http://10.0.0.9:8000",
+    },
+    ...{ uptimeMs: 61_000, load: { cpuPercent: 12, rssBytes: 104_857_600, indexLag: 3 } },
+  },
+  {
     ...place,
     role: "gateway",
     name: "gateway-1",
@@ -19,9 +30,12 @@ const processes = [
     state: "live",
     address: "http://10.0.0.1:8200",
     uptimeMs: 5_000,
-    load: { cpuPercent: 1, rssBytes: 52_428_800, openIntents: 2 },
+    load: { cpuPercent: 1, rssBytes: 52_428_800, openIntents: 2, eventLag: 0 },
   },
-  { ...place, role: "healer", name: "healer-2", state: "suspect", address: null, uptimeMs: 5_000, load: {} },
+  {
+    ...{ ...place, silentMs: 4_200, role: "healer", name: "healer-2", state: "suspect", address: null },
+    ...{ uptimeMs: 5_000, load: { cpuPercent: 7 } },
+  },
   {
     ...place,
     role: "node",
@@ -43,8 +57,8 @@ const processes = [
 ];
 const health = { status: "degraded", nodesLive: 1, nodesTotal: 2, problems: ["healer-2 is suspect", "node-2 is full"] };
 const stats = {
-  totals: { objectCount: 7, objectBytes: 2_048, overhead: 1.5 },
-  coordination: { leader: "healer-1", server: "10.0.0.4:4222" },
+  totals: { objectCount: 7, objectBytes: 2_048, liveBytes: 3_072, overhead: 1.5 },
+  coordination: { leader: "healer-1", streamsWaiting: ["META_1"] },
   processes,
   nodes: [
     { name: "node-1", state: "live", usage: { blobCount: 5, liveBytes: 2_048, diskFreeBytes: 1_073_741_824 } },
@@ -53,8 +67,8 @@ const stats = {
   streams: [{ name: "META_0", leader: "nats-1", replicasCurrent: 2, replicasTotal: 3, messageCount: 9, bytes: 4_096 }],
 };
 
-test("drawCluster() says what is wrong, who leads, and what each holds", () => {
-  expect(
+test("drawCluster() says what is wrong, who leads, and what each holds", async () => {
+  await expect(
     `${drawCluster(health, stats)
       ?.map((line) => line.trimEnd())
       .join("\n")}\n`,
@@ -67,6 +81,6 @@ test("drawCluster() leaves a store of one process, and answers of another shape,
 });
 
 test("drawCluster() never hands control characters on to the terminal", () => {
-  const evil = { ...stats, processes: [{ ...processes[0], name: "\u001b[2Jgateway" }] };
+  const evil = { ...stats, processes: [{ ...processes[1], name: "\u001b[2Jgateway" }] };
   expect(drawCluster(health, evil)?.join("\n")).not.toContain("\u001b");
 });

@@ -1,3 +1,6 @@
+import { once } from "node:events";
+import { createServer as createHttpServer } from "node:http";
+import { createServer, type AddressInfo, type Server } from "node:net";
 import { describe, expect, test, vi } from "vitest";
 import { problem, startContractServer } from "./contract-server.ts";
 import { run } from "./run.ts";
@@ -155,6 +158,28 @@ describe("a store that fails", () => {
     const { exitCode, stderr } = await run(["ls", "--url", store.url]);
     expect(exitCode).toBe(6);
     expect(stderr).toMatch(/^kintsugi: unreachable: Cannot reach http:.*start a store with `kintsugi serve`/);
+  });
+
+  test("something else that listens there is no store, and a part of a cluster no gateway", async () => {
+    const other = createServer((socket) => socket.end("INFO {}\r\n"));
+    const part = createHttpServer((_, response) => response.writeHead(404).end());
+    for (const server of [other, part]) await once(server.listen(0, "127.0.0.1"), "listening");
+    const status = async (server: Server) =>
+      await run(["status", "--url", `http://127.0.0.1:${(server.address() as AddressInfo).port}`]);
+    const [toOther, toPart] = [await status(other), await status(part)];
+    for (const server of [other, part]) server.close();
+    expect(toOther.stderr).toMatch(/^kintsugi: not_a_store: .* does not speak HTTP.*\n$/);
+    expect(toPart.stderr).toMatch(/^kintsugi: not_a_gateway: .*give --url that of a gateway\n$/);
+    expect([toOther.exitCode, toPart.exitCode]).toEqual([1, 1]);
+  });
+
+  test("get into a folder that is not there names the folder", async () => {
+    await using store = await storeWith("a");
+    const { exitCode, stderr } = await run(["get", "a", "/no/such folder/a.bin", "--url", store.url]);
+    expect(stderr).toBe(
+      'kintsugi: file_unwritable: Cannot write "/no/such folder/a.bin": there is no folder "/no/such folder"\n',
+    );
+    expect(exitCode).toBe(1);
   });
 });
 

@@ -56,6 +56,7 @@ describe("parseClusterOptions()", () => {
     [["--port", "70000"], /--port 70000/],
     [["--base-port", "65000"], /--base-port 65000/],
     [["--dir", ""], /--dir is empty/],
+    [["--nodes", "2", "--base-port", "abc"], /--base-port abc .*\n--nodes 2 is not allowed/],
   ])("refuses %j in words", (args, message) => {
     expect(parseClusterOptions(args)).toEqual({ kind: "wrong", message: expect.stringMatching(message) as string });
   });

@@ -2,7 +2,17 @@ import { describe, expect, it } from "vitest";
 import type { NodeName, Txid } from "../../../src/domain/ids.ts";
 import type { BlobSet } from "../../../src/domain/manifest.ts";
 import { blobSetsOf, blobsNeeded, blobsPlanned, placedBlobsOf } from "../../../src/domain/manifest.ts";
-import { decodeRecord, encodeRecord, isDirty, nodesOf, strategyOf, withFence } from "../../../src/domain/record.ts";
+import type { ObjectRecord } from "../../../src/domain/record.ts";
+import {
+  decodeRecord,
+  encodeRecord,
+  fencesOf,
+  isDirty,
+  judgeFence,
+  nodesOf,
+  strategyOf,
+  withFence,
+} from "../../../src/domain/record.ts";
 import { LIMITS } from "../../../src/limits.ts";
 import { sampleRecord, sampleTxid } from "../../support/sample-records.ts";
 
@@ -74,8 +84,70 @@ describe("withFence()", () => {
     expect(record.fencedTxids).toHaveLength(LIMITS.fencedTxidsMax);
     expect(record.fencedTxids.at(-1)).toBe(sampleTxid(LIMITS.fencedTxidsMax + 2));
     expect(record.fencedTxids[0]).toBe(sampleTxid(3));
-    const { fencedTxids: _, ...rest } = record;
+    const { fencedTxids: _, fencesForgotten, ...rest } = record;
+    expect(fencesForgotten).toBe(3);
     expect(rest).toEqual((({ fencedTxids: __, ...others }) => others)(before));
+  });
+});
+
+describe("judgeFence()", () => {
+  const MAX = LIMITS.fencedTxidsMax;
+  const ours = sampleTxid(1_000);
+
+  /** A record after so many fences, the one numbered `oursAt` being ours, as it is after it was stored and read again. */
+  function fencedTimes(count: number, oursAt = 0): ObjectRecord {
+    let record = sampleRecord("k");
+    for (let n = 1; n <= count; n += 1) {
+      record = decodeRecord(encodeRecord(withFence(record, n === oursAt ? ours : sampleTxid(n))));
+      // The next version takes them over.
+      if (n % 3 === 0) record = sampleRecord("k", fencesOf(record));
+    }
+    return record;
+  }
+
+  it("never calls free what was fenced since, however many fences came behind", () => {
+    for (const seen of [0, 1, MAX - 1, MAX, MAX + 1, 3 * MAX]) {
+      const before = seen === 0 ? null : fencedTimes(seen);
+      for (let since = 1; since <= 2 * MAX + 2; since += 1) {
+        for (let oursAt = seen + 1; oursAt <= seen + since; oursAt += 1) {
+          const isListed = seen + since - oursAt < MAX;
+          expect(judgeFence(before, fencedTimes(seen + since, oursAt), ours)).toBe(isListed ? "fenced" : "unknown");
+        }
+      }
+    }
+  });
+
+  it("calls free what was not fenced, as long as no more fences came than the list holds", () => {
+    for (const seen of [0, 1, MAX - 1, MAX, MAX + 1, 3 * MAX]) {
+      const before = seen === 0 ? null : fencedTimes(seen);
+      for (let since = 0; since <= 2 * MAX; since += 1) {
+        expect(judgeFence(before, fencedTimes(seen + since), ours)).toBe(since <= MAX ? "free" : "unknown");
+      }
+    }
+  });
+
+  it("calls unknown what meets a record that was made after the one seen had been removed", () => {
+    expect(judgeFence(fencedTimes(3), fencedTimes(0), ours)).toBe("unknown");
+    expect(judgeFence(fencedTimes(3), fencedTimes(2), ours)).toBe("unknown");
+  });
+
+  it("takes a full list of a record that was stored uncounted for one that has forgotten fences", () => {
+    const uncounted = (from: number, count: number) => {
+      const fencedTxids = Array.from({ length: count }, (_, n) => sampleTxid(from + n));
+      return decodeRecord(encodeRecord(sampleRecord("k", { fencedTxids })));
+    };
+    expect(judgeFence(uncounted(1, 3), uncounted(1, 9), ours)).toBe("free");
+    expect(judgeFence(null, uncounted(1, 15), ours)).toBe("free");
+    for (const seen of [null, uncounted(1, 3), uncounted(1, 15)]) {
+      expect(judgeFence(seen, uncounted(1, 16), ours)).toBe("unknown");
+    }
+    // Whoever saw the full list has only to account for what was added to it, and that is counted.
+    let record = uncounted(1, 16);
+    const full = record;
+    for (let n = 1; n <= 17; n += 1) {
+      record = withFence(record, sampleTxid(100 + n));
+      expect(judgeFence(full, record, ours)).toBe(n <= 16 ? "free" : "unknown");
+    }
   });
 });
 

@@ -182,17 +182,34 @@ describe("clusterHealth() and clusterTotals()", () => {
       { ...seen, role: "gateway", name: "gateway-1", load: {} },
       { ...seen, role: "healer", name: "healer-1", state: "suspect", load: {} },
     ] as const;
-    const coordination = { reachable: true, leader: null, server: "n", indexLag: 0 };
+    const coordination = {
+      ...{ reachable: true, leader: null, leaderKnown: true, server: "n", indexLag: 0 },
+      ...{ serversAway: ["nats-2"], streamsWaiting: ["META_0"] },
+    };
     expect(clusterHealth({ nodes, writeNodesMin: 2, processes, coordination })).toEqual({
       status: "degraded",
       nodesLive: 2,
       nodesTotal: 3,
-      problems: ["n3 is down", "healer-1 is suspect", "no healer leads"],
+      problems: [
+        "n3 is down: not reachable, its blobs are read from others",
+        "healer-1 is suspect: not heard of, others do its work",
+        "NATS server nats-2 is down; the others do its work while most of them run",
+        "stream META_0 has no leader: what needs it waits for an election, some seconds",
+        "no healer leads",
+      ],
     });
+    const unsure = { ...coordination, leaderKnown: false };
+    expect(clusterHealth({ nodes, writeNodesMin: 2, processes, coordination: unsure }).problems).toContain(
+      "NATS cannot tell yet which healer leads",
+    );
     const alone = { ...coordination, reachable: false };
     expect(clusterHealth({ nodes, writeNodesMin: 2, processes, coordination: alone })).toMatchObject({
       status: "unavailable",
-      problems: ["n3 is down", "healer-1 is suspect", "NATS does not answer"],
+      problems: [
+        expect.stringMatching(/^n3 is down/),
+        expect.stringMatching(/^healer-1 is suspect/),
+        "NATS does not answer: no writes, and no reads that have to be current, until it does",
+      ],
     });
   });
 

@@ -66,6 +66,13 @@ describe("Looks", () => {
     expect(note(recordOf(OTHERS, [0], [OURS]))).toMatchObject({ overMs: 1_000, fencedMs: 3_000 });
   });
 
+  it("note() remembers a fence that has left the record", () => {
+    const { note } = openLooks();
+    expect(note(recordOf(OTHERS, [1])).fenced).toBe(false);
+    expect(note(recordOf(OTHERS, [1], [OURS])).fenced).toBe(true);
+    expect(note(recordOf(OTHERS, [1]))).toMatchObject({ fenced: true, fencedMs: 1_000, overMs: 1_000 });
+  });
+
   it("begins anew with an intent that was appended again", () => {
     const { looks, entry, note } = openLooks();
     note(recordOf(OTHERS, [1], [OURS]));

@@ -13,10 +13,11 @@ import { ALONE } from "../../../src/healer/recover.ts";
  * Each file is a transcript: what recovery finds, a line of dashes, what it decides.
  *
  *   intent <txid> <redundancy> seen <revision> [replaces <blob@node> …]
- *   record absent | record <version> revision <n> [fenced <txid>] [holds <txid> <index:node> …]
+ *   record absent | record <version> revision <n> [fenced <txid>] [forgot <txid>] [holds <txid> <index:node> …]
  *   blobs <index:node> …            (-- for one that was not found)
  *   strays <blob@node> …            (found on a further node; may be left out)
  *   writer dead | writer unknown
+ *   answered <node> …               (nobody, and nothing can be refused later, when left out)
  *   unasked <node> …                (cannot be asked now; may be left out)
  *   gone <node> …                   (given up; may be left out)
  *   age <seconds> [fenced <seconds>] [replaced <seconds>] [over <seconds>]     (60, 0, 0 and 0 when left out)
@@ -53,6 +54,7 @@ function parseState(text: string): RecoverState {
   const secondsAfter = (word: string, otherwise: number) =>
     1_000 * (times.includes(word) ? Number(times[times.indexOf(word) + 1]) : otherwise);
   const found = setOf(txid, redundancy, (lines.get("blobs") ?? "").split(" ").slice(1));
+  const record = lines.get("record") ?? "";
   return {
     intent: {
       txid,
@@ -64,14 +66,16 @@ function parseState(text: string): RecoverState {
       planned: cleanUp ? [] : [planned],
       replaces: replaces.map(parseBlob),
     },
-    stored: parseRecord(lines.get("record") ?? "", redundancy),
+    stored: parseRecord(record, redundancy),
     found: cleanUp ? [] : [found],
     strays: (lines.get("strays") ?? "").split(" ").slice(1).map(parseBlob),
     draft: found.nodes.some((node) => node !== null) ? recordOf(txid, planned, []) : null,
     writerDead,
+    answered: new Set((lines.get("answered") ?? "").split(" ").slice(1) as NodeName[]),
     unasked: new Set((lines.get("unasked") ?? "").split(" ").slice(1) as NodeName[]),
     givenUp: new Set((lines.get("gone") ?? "").split(" ").slice(1) as NodeName[]),
     ageMs: secondsAfter("age", 60),
+    fenced: [`fenced ${txid}`, `forgot ${txid}`].some((words) => `${record} `.includes(` ${words} `)),
     fencedMs: secondsAfter("fenced", 0),
     replacedMs: secondsAfter("replaced", 0),
     overMs: secondsAfter("over", 0),

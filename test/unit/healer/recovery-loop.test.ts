@@ -11,6 +11,7 @@ import { createHealerMetrics } from "../../../src/healer/metrics.ts";
 import type { RecoveryDeps } from "../../../src/healer/recovery-loop.ts";
 import { startRecovery } from "../../../src/healer/recovery-loop.ts";
 import { healerStatus } from "../../../src/healer/status.ts";
+import { LIMITS } from "../../../src/limits.ts";
 import { ActiveWrites } from "../../../src/object/active-writes.ts";
 import { putObject } from "../../../src/object/put.ts";
 import { blobSetName } from "../../../src/object/read-pins.ts";
@@ -44,8 +45,8 @@ async function append(store: MemoryStore, changes: Partial<Intent> = {}): Promis
 }
 
 /** A write that sealed one blob of two and was not heard of again. */
-async function leaveBlob(store: MemoryStore): Promise<Intent> {
-  const intent = await append(store);
+async function leaveBlob(store: MemoryStore, changes: Partial<Intent> = {}): Promise<Intent> {
+  const intent = await append(store, changes);
   const id = blobIdOf(intent.txid, "body", 0);
   const descriptor = encodeDescriptor({ record: sampleRecord("k"), revisionSeen: REVISION_NONE });
   await store.deps.nodes.get("n1" as NodeName)?.put({ id, descriptor, cells: [] }, ANY_TIME);
@@ -85,6 +86,22 @@ describe("startRecovery() of a leader", () => {
     await pass(store, 3_000);
     expect(await store.openIntents()).toEqual([]);
     expect(recovery.status().counts).toEqual({ finished: 0, resurrected: 0, rolledBack: 1, left: 0 });
+  });
+
+  it("settles more writes of one key than its record remembers fences", async () => {
+    const store = openMemoryStore();
+    const count = LIMITS.fencedTxidsMax + 4;
+    for (let n = 1; n <= count; n += 1) await leaveBlob(store, sampleIntent(n, { bucket: BUCKET, key: KEY }));
+    await using recovery = startRecovery(recoveryDeps(store), {
+      kind: "leading",
+      grant: { isHeld: () => true },
+      bounds: BOUNDS,
+    });
+    await pass(store, 60_000);
+    expect([await store.openIntents(), await store.blobs()]).toEqual([[], []]);
+    expect(recovery.status().counts).toMatchObject({ rolledBack: count });
+    const stored = await store.realMetadata.get(BUCKET, KEY, ANY_TIME);
+    expect(stored?.record.fencesForgotten, "each was fenced once").toBe(count - LIMITS.fencedTxidsMax);
   });
 
   for (const step of ["describe", "get", "commit", "delete", "readOpen"] as const) {

@@ -1,15 +1,19 @@
 import { describe, expect, it } from "vitest";
 import { Batcher } from "../../../src/lib/batcher.ts";
-import { settle } from "../../support/manual-clock.ts";
+import { ManualClock, settle } from "../../support/manual-clock.ts";
 
 /** A batcher whose batches end when the test says so. */
-function heldBatcher(itemsMax = 100) {
+function heldBatcher(itemsMax = 100, restClock: ManualClock | null = null) {
   const batches: { items: string[]; finish: () => void; fail: (cause: Error) => void }[] = [];
-  const batcher = new Batcher<string, string>((items) => {
-    const { promise, resolve, reject } = Promise.withResolvers<string[]>();
-    batches.push({ items, finish: () => resolve(items.map((item) => `done ${item}`)), fail: reject });
-    return promise;
-  }, itemsMax);
+  const batcher = new Batcher<string, string>(
+    (items) => {
+      const { promise, resolve, reject } = Promise.withResolvers<string[]>();
+      batches.push({ items, finish: () => resolve(items.map((item) => `done ${item}`)), fail: reject });
+      return promise;
+    },
+    itemsMax,
+    restClock,
+  );
   return { batcher, batches };
 }
 
@@ -49,6 +53,29 @@ describe("Batcher", () => {
     }
     await added;
     expect(batches.map((batch) => batch.items)).toEqual([["a", "b"], ["c", "d"], ["e"]]);
+  });
+
+  it("rests after a shared batch, so that more wait for the next, and not after a lone item", async () => {
+    const clock = new ManualClock();
+    const { batcher, batches } = heldBatcher(100, clock);
+    const added = [batcher.add("a"), batcher.add("b")];
+    await settle();
+    added.push(batcher.add("c"));
+    clock.advance(8);
+    batches[0]?.finish();
+    await settle();
+    expect(batches).toHaveLength(1);
+    expect(await Promise.all(added.slice(0, 2))).toEqual(["done a", "done b"]);
+    clock.advance(8);
+    await settle();
+    expect(batches[1]?.items).toEqual(["c"]);
+    added.push(batcher.add("d"));
+    clock.advance(8);
+    batches[1]?.finish();
+    await settle();
+    expect(batches[2]?.items).toEqual(["d"]);
+    batches[2]?.finish();
+    await Promise.all(added);
   });
 
   it("fails all items of a batch alike and goes on with the next", async () => {

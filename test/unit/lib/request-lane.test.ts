@@ -39,6 +39,26 @@ describe("RequestLane", () => {
     expect(batches()).toEqual(["1", "2", "3,4"]);
   });
 
+  test("a shared request keeps its place for a while after it was answered, a lone one does not", async () => {
+    const { clock, lane, sent, batches } = openLane({ inFlightMax: 1 });
+    lane.add(1, 1);
+    lane.add(2, 1);
+    await settle();
+    lane.add(3, 1);
+    clock.advance(8);
+    sent[0]?.answer();
+    await settle();
+    expect(batches()).toEqual(["1,2"]);
+    clock.advance(8);
+    await settle();
+    expect(batches()).toEqual(["1,2", "3"]);
+    lane.add(4, 1);
+    clock.advance(8);
+    sent[1]?.answer();
+    await settle();
+    expect(batches()).toEqual(["1,2", "3", "4"]);
+  });
+
   test("add() closes a batch by items and by bytes", async () => {
     const { lane, batches } = openLane({ inFlightMax: 9, requestsMax: 9 });
     for (let item = 1; item <= 7; item += 1) lane.add(item, 1);

@@ -6,58 +6,21 @@ import type { NodeName } from "../../../src/domain/ids.ts";
 import type { StrategyChoice } from "../../../src/domain/manifest.ts";
 import type { MetadataStore } from "../../../src/metadata/metadata-store.ts";
 import { deleteObject } from "../../../src/object/delete.ts";
-import { ObjectPatcher } from "../../../src/object/patch.ts";
 import { putObject } from "../../../src/object/put.ts";
 import { NO_PRECONDITIONS } from "../../../src/object/requests.ts";
+import { UNKNOWN, documentOf, expectQuiet, openHeldUp, patch } from "../../support/held-up-writes.ts";
 import { settle } from "../../support/manual-clock.ts";
 import type { MemoryStore } from "../../support/memory-store.ts";
-import { ANY_TIME, RELEASE_DELAY_MS, STRAGGLER_MS, openMemoryStore } from "../../support/memory-store.ts";
+import { ANY_TIME, STRAGGLER_MS, openMemoryStore } from "../../support/memory-store.ts";
 import { BUCKET, keyOf, noise, putRequest } from "../../support/store.ts";
 
-const document = (battery: number, cold: number) =>
-  Buffer.from(`{"battery": ${battery}, "pad": "${"x".repeat(300_000)}", "cold": ${cold}}`);
 const CONTENTS = [
   ["packed copies", "replication", noise(5_000, 1)],
   ["packed shards", "ec", noise(100_000, 1)],
-  ["a split document", "field_hybrid", document(1, 1)],
+  ["a split document", "field_hybrid", documentOf(1, 1)],
 ] as const satisfies [string, StrategyChoice, Buffer][];
 
 type Commit = MetadataStore["commit"];
-
-/** A store in which `before` runs once, right before a commit, when it is armed. */
-function openHeldUp(before: (store: MemoryStore) => Promise<unknown>, node?: (real: BlobStore) => Partial<BlobStore>) {
-  const state = { armed: false, commits: 0 };
-  const store: MemoryStore = openMemoryStore({
-    ...(node === undefined ? {} : { node }),
-    metadata: (real) => ({
-      async commit(change, deadline) {
-        state.commits += 1;
-        if (state.armed) {
-          state.armed = false;
-          await before(store);
-        }
-        return await real.commit(change, deadline);
-      },
-    }),
-  });
-  return { store, state };
-}
-
-async function expectQuiet(store: MemoryStore): Promise<void> {
-  for (let round = 0; round < 3; round += 1) {
-    store.clock.advance(RELEASE_DELAY_MS);
-    for (let turn = 0; turn < 5; turn += 1) await settle();
-  }
-  expect(await store.blobs()).toEqual(await store.namedBlobs());
-  expect(await store.openIntents()).toEqual([]);
-  expect(store.deps.active.size).toBe(0);
-}
-
-const patch = (store: MemoryStore, text: string) => {
-  const address = { bucket: BUCKET, key: keyOf("k") };
-  const request = { ...address, patch: Buffer.from(text), consistency: null, preconditions: NO_PRECONDITIONS };
-  return new ObjectPatcher(store.deps).patch(request);
-};
 
 describe("finishWrite() of a write that recovery has completed", () => {
   for (const [name, strategy, bytes] of CONTENTS) {
@@ -128,7 +91,7 @@ describe("finishWrite() of a write that recovery has completed", () => {
       await patch(held, '{"battery": 50}');
     });
     state.armed = true;
-    const receipt = await putObject(store.deps, putRequest("k", document(1, 1), { strategy: "field_hybrid" }));
+    const receipt = await putObject(store.deps, putRequest("k", documentOf(1, 1), { strategy: "field_hybrid" }));
     expect(receipt).toMatchObject({ created: true, strategy: "field_hybrid" });
     expect(JSON.parse(String(await store.read("k")))).toMatchObject({ battery: 50, cold: 1 });
     await expectQuiet(store);
@@ -183,12 +146,32 @@ describe("finishWrite() of a write that recovery has completed and somebody has 
       await putObject(store.deps, putRequest("k", noise(6_000, 2), { strategy: "replication" }));
       state.armed = true;
       const putting = putObject(store.deps, putRequest("k", bytes, { strategy }));
-      await expect(putting).rejects.toMatchObject({ code: "write_conflict", retriable: true });
+      // It was stored for a while.
+      await expect(putting).rejects.toMatchObject(UNKNOWN);
       expect(await store.blobs()).toEqual(expect.arrayContaining(completed));
       await expectQuiet(store);
       expect((await store.read("k"))?.equals(noise(7_000, 3))).toBe(true);
     });
   }
+});
+
+describe("putObject() of a hot update that was held up and overtaken", () => {
+  it("keeps the hot blobs of its next attempt, whatever is cleaned up behind the first", async () => {
+    const largeDocument = (letter: string) => {
+      const hot = letter.repeat(15_000);
+      return Buffer.from(`{"battery": "${hot}", "seen": "${hot}", "pad": "${"x".repeat(300_000)}"}`);
+    };
+    const { store, state } = openHeldUp(async (held) => {
+      held.clock.advance(4_000);
+      await patch(held, '{"battery": 1}');
+    });
+    await putObject(store.deps, putRequest("k", largeDocument("a"), { strategy: "field_hybrid" }));
+    state.armed = true;
+    const put = putObject(store.deps, putRequest("k", largeDocument("b"), { strategy: "field_hybrid" }));
+    expect(await put, "no cold byte is sent").toMatchObject({ nodeBytesWritten: 90_012, dirty: false });
+    await expectQuiet(store);
+    expect((await store.read("k"))?.equals(largeDocument("b"))).toBe(true);
+  });
 });
 
 describe("a commit that was taken though nobody said so", () => {
@@ -209,7 +192,7 @@ describe("a commit that was taken though nobody said so", () => {
     const store = openRepeating();
     const inline = await putObject(store.deps, putRequest("k", noise(100)));
     expect(inline).toMatchObject({ strategy: "inline", created: true });
-    const other = await putObject(store.deps, putRequest("k", document(1, 1), { strategy: "field_hybrid" }));
+    const other = await putObject(store.deps, putRequest("k", documentOf(1, 1), { strategy: "field_hybrid" }));
     expect(other).toMatchObject({ created: false });
     const patched = await patch(store, '{"battery": 7}');
     const stored = await store.realMetadata.get(BUCKET, keyOf("k"), ANY_TIME);
@@ -244,7 +227,7 @@ describe("finishWrite() that fails late", () => {
         };
       },
     );
-    const fail = async (meanwhile: () => Promise<unknown>) => {
+    const fail = async (meanwhile: () => Promise<unknown>, told: object = { code: "quorum_unavailable" }) => {
       state.isMute = true;
       commits.commits = 0;
       const putting = putObject(store.deps, putRequest("k", noise(100_000, 3), { strategy: "ec" }));
@@ -252,7 +235,7 @@ describe("finishWrite() that fails late", () => {
       for (let turn = 0; turn < 10; turn += 1) await settle();
       await meanwhile();
       store.clock.advance(10_000);
-      await expect(putting).rejects.toMatchObject({ code: "quorum_unavailable" });
+      await expect(putting).rejects.toMatchObject(told);
       for (const { name } of store.deps.membership.snapshot()) store.deps.membership.report(name, "live");
       state.isMute = false;
     };
@@ -280,7 +263,7 @@ describe("finishWrite() that fails late", () => {
     await putObject(store.deps, putRequest("k", noise(5_000, 1), { strategy: "replication" }));
     await fail(async () => {
       expect(await store.recover({ writerDead: false })).toMatchObject({ resurrected: 1 });
-    });
+    }, UNKNOWN);
     expect((await store.read("k"))?.equals(noise(100_000, 3))).toBe(true);
     await store.recover();
     await expectQuiet(store);
@@ -308,11 +291,36 @@ describe("finishWrite() that fails late", () => {
       }),
     });
     const put = putObject(store.deps, putRequest("k", noise(100_000), { strategy: "ec" }));
-    await expect(put).rejects.toMatchObject({ code: "wal_unavailable" });
+    await expect(put).rejects.toMatchObject(UNKNOWN);
     expect(store.deps.active.size).toBe(0);
     // The second intent may be durable: whoever finds it finds all of its blobs.
     expect(await store.recover({ writerDead: false })).toMatchObject({ resurrected: 1 });
     expect((await store.read("k"))?.equals(noise(100_000))).toBe(true);
+    await expectQuiet(store);
+  });
+
+  it("fences itself although it fails at once, when recovery could complete what it stored", async () => {
+    let deletes = 0;
+    let recovered: Promise<object> | null = null;
+    const store: MemoryStore = openMemoryStore({
+      node: (real) => ({
+        put: (blob, deadline) =>
+          real.node === "n3" && recovered === null
+            ? Promise.reject(new StoreError("node_unavailable", "away"))
+            : real.put(blob, deadline),
+        async delete(ids, deadline) {
+          // It is stopped right before its five deletes, and recovery finds a quorum.
+          deletes += 1;
+          if (deletes <= 5) await (recovered ??= store.recover({ writerDead: false }));
+          return await real.delete(ids, deadline);
+        },
+      }),
+    });
+    await putObject(store.deps, putRequest("k", noise(100)));
+    const put = putObject(store.deps, putRequest("k", noise(100_000), { strategy: "ec", consistency: "all" }));
+    await expect(put).rejects.toMatchObject({ code: "quorum_unavailable" });
+    expect(await recovered).toMatchObject({ resurrected: 0, rolledBack: 1 });
+    expect(await store.read("k")).toHaveLength(100);
     await expectQuiet(store);
   });
 
