@@ -5,6 +5,8 @@ export default defineConfig({
     root: new URL("..", import.meta.url).pathname,
     include: ["test/{unit,contract,property,system,runtime}/**/*.test.ts"],
     pool: "forks",
+    // Many tests wait for what others do: an election, a lease, a deadline. Two files at a time fill two cores.
+    maxWorkers: 2,
     testTimeout: 60_000,
     hookTimeout: 60_000,
   },
