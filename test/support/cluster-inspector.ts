@@ -12,7 +12,10 @@ import { systemClock } from "../../src/lib/clock.ts";
 import { deadlineIn } from "../../src/lib/deadline.ts";
 import { silentLogger } from "../../src/lib/logger.ts";
 import { systemRandom } from "../../src/lib/random.ts";
+import { clusterSettingsCodec } from "../../src/membership/nats-cluster-settings.ts";
 import { openNatsMetadataStore } from "../../src/metadata/nats-metadata-store.ts";
+import { openKv } from "../../src/nats/nats-kv.ts";
+import type { NatsLink } from "../../src/nats/nats-link.ts";
 import { openNatsLink } from "../../src/nats/nats-link.ts";
 import { openNatsWal } from "../../src/wal/nats-wal.ts";
 import type { LocalCluster } from "./cluster.ts";
@@ -29,7 +32,7 @@ export type ClusterInspector = AsyncDisposable & {
 const WAIT_MS = 20_000;
 const PAGE = 1_000;
 
-export async function openInspector(cluster: LocalCluster, metadataStreams = 2): Promise<ClusterInspector> {
+export async function openInspector(cluster: LocalCluster): Promise<ClusterInspector> {
   const stack = new AsyncDisposableStack();
   const system = { clock: systemClock, random: systemRandom, logger: silentLogger };
   const soon = () => deadlineIn(systemClock, WAIT_MS);
@@ -43,8 +46,9 @@ export async function openInspector(cluster: LocalCluster, metadataStreams = 2):
     system,
   );
   stack.defer(() => link.close());
+  const streamCount = await readStreamCount(link);
   const metadata = await openNatsMetadataStore(link, {
-    streamCount: metadataStreams,
+    streamCount,
     indexDir,
     registry: null,
     following: "always",
@@ -111,4 +115,11 @@ export async function openInspector(cluster: LocalCluster, metadataStreams = 2):
     },
     [Symbol.asyncDispose]: () => opened.disposeAsync(),
   };
+}
+
+/** As the processes of the cluster have agreed. */
+async function readStreamCount(link: NatsLink): Promise<number> {
+  const entry = await (await openKv(link, link.names.settingsBucket)).get("settings");
+  if (entry === null) throw new Error("The cluster has no settings");
+  return clusterSettingsCodec.decode(entry.value).settings.metadataStreams;
 }

@@ -40,8 +40,13 @@ export type CuttableCluster = AsyncDisposable & {
 
 const NATS_SERVERS = 3;
 const DISK_BYTES = 1_024 * 1_048_576;
-/** So small that volumes are begun all the time: a new file's name has to survive too. */
-const SETTINGS = { storage: { volumeBytesMax: "32MiB", freeBytesMin: "128MiB" }, events: { bytesMax: "64MiB" } };
+const SETTINGS = {
+  // As few nodes as can be: a round starts every process anew.
+  cluster: { metadataStreams: 2, bucketDefaults: { k: 2, m: 1 } },
+  // So small that volumes are begun all the time: a new file's name has to survive too.
+  storage: { volumeBytesMax: "32MiB", freeBytesMin: "128MiB" },
+  events: { bytesMax: "64MiB" },
+};
 const MOUNT_OPTIONS = "loop,commit=300";
 const LOOP_DEVICES_MADE_MAX = 32;
 const BOOT_ID = "/proc/sys/kernel/random/boot_id";

@@ -31,7 +31,7 @@ const TIMEOUT_MS = 180_000;
 const STREAMS_LED = ["KINTSUGI_MAIN_META_0", "KINTSUGI_MAIN_WAL", "KV_kintsugi_main_lease"];
 const SETTINGS = {
   // Three of the four nodes that are left hold a write.
-  cluster: { bucketDefaults: { k: 2, m: 1 } },
+  cluster: { metadataStreams: 2, bucketDefaults: { k: 2, m: 1 } },
   // What cannot be done is refused after these.
   timeouts: { metadataMs: 6_000, nodeMs: 4_000 },
 };

@@ -44,7 +44,7 @@ test.concurrent.for(CLUSTERS)(
   async ([, ballastBytes], context) => {
     const seed = firstSeed + (ballastBytes === 0 ? 0 : 1);
     const load = createLoad(seed, CLIENTS);
-    const cuttable = await startCuttable({ gateways: 2, nodes: 6, healers: 1 });
+    const cuttable = await startCuttable({ gateways: 2, nodes: 4, healers: 1 });
     if (typeof cuttable === "string") return context.skip(cuttable);
     opened.push(cuttable);
     const { cluster } = cuttable;

@@ -5,6 +5,9 @@ import { RestClient } from "../../../src/cli/rest-client.ts";
 import { systemClock } from "../../../src/lib/clock.ts";
 import { startContractServer } from "./contract-server.ts";
 
+/** Long enough for a server on a busy machine to answer within it. */
+const PATIENT_MS = 500;
+
 const clientOf = (url: string, idleMs = 20) =>
   new RestClient({ url, clock: systemClock, signal: new AbortController().signal, idleMs });
 
@@ -27,7 +30,7 @@ test("RestClient gives up on an answer that stalls", async () => {
     response.write("x");
     return true;
   };
-  const client = clientOf(store.url);
+  const client = clientOf(store.url, PATIENT_MS);
   const response = await client.request({ method: "GET", target: "/objects/a" });
   const read = async () => {
     for await (const _ of response.chunks);
@@ -55,10 +58,10 @@ test("RestClient gives up on a store that takes no more of a body, without readi
 
 test("RestClient waits for its own source as long as that takes", async () => {
   await using store = await startContractServer();
-  const client = clientOf(store.url);
+  const client = clientOf(store.url, PATIENT_MS);
   async function* slow() {
     yield Buffer.from("a");
-    await systemClock.sleep(60);
+    await systemClock.sleep(2 * PATIENT_MS);
     yield Buffer.from("b");
   }
   await client.requestJson({ method: "PUT", target: "/objects/a", body: { chunks: slow(), sizeBytes: null } });
