@@ -13,7 +13,7 @@ import { clusterLarge } from "./rows/cluster-large.ts";
 import { clusterNats } from "./rows/cluster-nats.ts";
 import { clusterPatch } from "./rows/cluster-patch.ts";
 import { clusterSlowNode } from "./rows/cluster-slow-node.ts";
-import { clusterGetSmall, clusterPutInline, clusterPutSmall } from "./rows/cluster-small.ts";
+import { clusterGetInline, clusterGetSmall, clusterPutInline, clusterPutSmall } from "./rows/cluster-small.ts";
 import { hotPatch } from "./rows/hot-patch.ts";
 import { getLarge, putLarge } from "./rows/large-objects.ts";
 import { uploadMemory } from "./rows/memory.ts";
@@ -36,6 +36,7 @@ const ROWS: readonly Row[] = [
   clusterPutSmall,
   clusterPutInline,
   clusterGetSmall,
+  clusterGetInline,
   clusterLarge,
   clusterPatch,
   clusterNats,

@@ -47,23 +47,23 @@ export const clusterGetSmall: Row = {
   async run(context) {
     const etcd = await measureEtcd(context, "get");
     const objectStore = await measureObjectStore(context, "get");
-    const store = await measureCluster(context, {
-      prepare: async (url) => {
-        for (let key = 0; key < STORED_KEYS; key++) {
-          await putObject(url, `/objects/get/${key}?strategy=replication`, BODY, "application/octet-stream");
-        }
-      },
-      requestsOf: (connection) =>
-        Array.from({ length: STORED_KEYS / 8 }, (_, index) => ({
-          method: "GET",
-          path: `/objects/get/${(connection * 8 + index) % STORED_KEYS}`,
-        })),
-    });
+    const store = await measureCluster(context, getsOf("replication"));
     const peers = [
       { peer: etcd, atLeast: 1 },
       { peer: objectStore, atLeast: 8 },
     ];
     return judge(store, peers, 4_000);
+  },
+};
+
+export const clusterGetInline: Row = {
+  name: "cluster-get-inline",
+  title: "cluster: GET 1 KiB that is stored inline, through nginx, 64 connections",
+  runtimes: ["node"],
+  async run(context) {
+    const peer = await measureEtcd(context, "get");
+    const store = await measureCluster(context, getsOf("inline"));
+    return judge(store, [{ peer, atLeast: 1 }], 4_000);
   },
 };
 
@@ -84,6 +84,21 @@ function putsOf(strategy: string): Work {
         body: BODY,
       }));
     },
+  };
+}
+
+function getsOf(strategy: string): Work {
+  return {
+    prepare: async (url) => {
+      for (let key = 0; key < STORED_KEYS; key++) {
+        await putObject(url, `/objects/get/${key}?strategy=${strategy}`, BODY, "application/octet-stream");
+      }
+    },
+    requestsOf: (connection) =>
+      Array.from({ length: STORED_KEYS / 8 }, (_, index) => ({
+        method: "GET",
+        path: `/objects/get/${(connection * 8 + index) % STORED_KEYS}`,
+      })),
   };
 }
 

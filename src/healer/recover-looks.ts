@@ -1,4 +1,6 @@
+import { isDeepStrictEqual } from "node:util";
 import type { Txid } from "../domain/ids.ts";
+import type { Intent } from "../domain/intent.ts";
 import type { PlacedBlob } from "../domain/manifest.ts";
 import { blobSetsOf, placedBlobsOf } from "../domain/manifest.ts";
 import type { ObjectRecord, StoredRecord } from "../domain/record.ts";
@@ -9,7 +11,9 @@ import { isCommitted } from "./recover-plan.ts";
 
 /** What a recoverer has seen of one open intent. */
 export type Look = {
-  readonly sequence: WalSequence;
+  readonly intent: Intent;
+  /** Where in the log it was met last. */
+  sequence: WalSequence;
   /** When it first saw the txid fenced. */
   fencedAtMs: number | null;
   /** How many of the replaced blobs the record named when it last looked, and since when that many. */
@@ -35,12 +39,19 @@ export class Looks {
     this.#clock = clock;
   }
 
-  /** The look at this entry; an intent that was appended again is a new one. */
+  /**
+   * The look at this entry. An intent that its writer has appended again says something else than before, and is a new
+   * one; an old one that was only moved behind the others, so that it holds up no messages, is not: its waits go on, or
+   * in a log that is written to all the time they would never end.
+   */
   of({ intent, sequence }: WalEntry): Look {
     const known = this.#looks.get(intent.txid);
-    if (known?.sequence === sequence) return known;
+    if (known !== undefined && (known.sequence === sequence || isDeepStrictEqual(known.intent, intent))) {
+      known.sequence = sequence;
+      return known;
+    }
     const sinceMs = { fencedAtMs: null, replacedNamed: Infinity, replacedAtMs: null, overAtMs: null };
-    const look = { sequence, ...sinceMs, outcome: null, notBeforeMs: 0, failures: 0 };
+    const look = { intent, sequence, ...sinceMs, outcome: null, notBeforeMs: 0, failures: 0 };
     this.#looks.set(intent.txid, look);
     return look;
   }

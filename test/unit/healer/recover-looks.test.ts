@@ -77,8 +77,21 @@ describe("Looks", () => {
     const { looks, entry, note } = openLooks();
     note(recordOf(OTHERS, [1], [OURS]));
     expect(note(recordOf(OTHERS, [1], [OURS])).fencedMs).toBe(1_000);
-    const again = { ...entry, sequence: 2 };
+    const again = { ...entry, sequence: 2, intent: sampleIntent(1, { replaces: [blobOf(OTHERS, 2)] }) };
     expect(looks.note(looks.of(again), again, recordOf(OTHERS, [1], [OURS])).fencedMs).toBe(0);
+  });
+
+  it("goes on with an intent that was only moved behind the others", () => {
+    const { clock, looks, entry, note } = openLooks();
+    note(recordOf(OTHERS, [1], [OURS]));
+    expect(note(recordOf(OTHERS, [1], [OURS])).fencedMs).toBe(1_000);
+    for (const sequence of [2, 3]) {
+      clock.advance(1_000);
+      // Read from the log anew, as it is by a page of it.
+      const moved = { ...entry, sequence, intent: structuredClone(entry.intent) };
+      const { fencedMs } = looks.note(looks.of(moved), moved, recordOf(OTHERS, [1], [OURS]));
+      expect(fencedMs).toBe(sequence * 1_000);
+    }
   });
 
   it("looks less and less often at what cannot be settled, but at most eight seconds apart", () => {
