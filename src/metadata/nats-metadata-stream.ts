@@ -67,6 +67,7 @@ export class MetadataStream {
       applied: () => this.#progress.applied,
       onStream: (met) => this.#checkStream(met),
       take: (messages) => this.#take(messages),
+      isAwaited: () => this.#progress.isAwaited,
       isWanted: () => this.#progress.lag > 0 || link.clock.monotonicMs() < this.#demandUntilMs,
     });
     if (options.following === "on-demand") this.#catchUpForever();

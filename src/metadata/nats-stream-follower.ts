@@ -2,8 +2,9 @@
  * Delivers one metadata stream to this process, in order and without loss, for as long as it is open.
  *
  * It uses a push consumer that lives in the memory of one server and is thrown away at the first sign of trouble: a
- * message that is not the next of the consumer, heartbeats that stay away, or tell of messages that did not arrive. A new
- * one then starts behind what was taken. (The client library's own ordered consumer waits up to a minute for heartbeats.)
+ * message that is not the next of the consumer, heartbeats that stay away, or tell of messages that did not arrive, or
+ * that go on while what somebody waits for does not come: its server then lacks what the others have, as one that was cut
+ * off does until it has caught up. A new one then starts behind what was taken. (The client library's own ordered consumer waits up to a minute for heartbeats.)
  */
 import { AckPolicy, DeliverPolicy, jetstreamManager, type JetStreamManager } from "@nats-io/jetstream";
 import type { Msg, Subscription } from "@nats-io/transport-node";
@@ -25,6 +26,8 @@ export type FollowerOptions = {
   readonly take: (messages: readonly Delivered[]) => boolean;
   /** Asked twice a second: while it answers false the stream may be left, until `wake`. */
   readonly isWanted: () => boolean;
+  /** Whether the stream has messages that somebody waits for. */
+  readonly isAwaited: () => boolean;
 };
 
 const HEARTBEAT_MS = 500;
@@ -141,6 +144,9 @@ class Delivery {
   #watch: Timer;
   #isAlive = true;
   #missedCount = 0;
+  /** Heartbeats since anything came of what is waited for. */
+  #idleCount = 0;
+  #idleAt = 0;
 
   constructor(options: FollowerOptions, inbox: string) {
     this.#options = options;
@@ -199,6 +205,10 @@ class Delivery {
       this.#isAlive = false;
       if (!this.#options.isWanted()) return this.end(NOT_WANTED);
       if (this.#missedCount >= HEARTBEATS_MISSED_MAX) return this.end("heartbeats stayed away");
+      const isIdle = this.#consumerSequence === this.#idleAt && this.#options.isAwaited();
+      this.#idleCount = isIdle ? this.#idleCount + 1 : 0;
+      this.#idleAt = this.#consumerSequence;
+      if (this.#idleCount >= HEARTBEATS_MISSED_MAX) return this.end("its server is behind the others");
       this.#watch = this.#watchHeartbeats();
     });
   }

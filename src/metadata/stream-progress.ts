@@ -71,6 +71,11 @@ export class StreamProgress {
     return this.#gapOpen && this.#waiters.some((waiter) => waiter.sequence <= this.#applied);
   }
 
+  /** True when readers wait for messages that the stream has and that were not delivered yet. */
+  get isAwaited(): boolean {
+    return this.#waiters.some((waiter) => waiter.sequence > this.#applied);
+  }
+
   /** This process's own newest value of a key that the index may not hold yet. */
   ownValueOf(slot: string): StoredValue | null {
     return this.#ownLatest.get(slot) ?? null;

@@ -1,9 +1,10 @@
 /** What is lost or late between a process and the servers: answers, requests, halves of batches, deliveries. */
-import type { Msg, NatsConnection, SubscriptionOptions } from "@nats-io/transport-node";
+import { headers, type Msg, type NatsConnection, type SubscriptionOptions } from "@nats-io/transport-node";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import type { ObjectKey, Revision } from "../../src/domain/ids.ts";
 import { REVISION_NONE } from "../../src/domain/ids.ts";
 import type { StoredRecord } from "../../src/domain/record.ts";
+import { assert } from "../../src/lib/assert.ts";
 import type { NatsLink } from "../../src/nats/nats-link.ts";
 import { commit, commitOk, soon } from "../support/metadata-calls.ts";
 import type { NatsCluster } from "../support/nats.ts";
@@ -150,6 +151,18 @@ describe("get()", () => {
     const third = await commitOk(other, sampleRecord("c"), REVISION_NONE);
     await expect.poll(() => store.peek(BUCKET, "c" as ObjectKey, soon())).toMatchObject({ revision: third });
   });
+
+  test("turns to another server when its own lives and does not have what the others have", async () => {
+    await using metadata = await makeNatsMetadata(nats, 1);
+    const wire = new Wire();
+    const { store } = await metadata.open({ through: wire.through });
+    const other = (await metadata.open()).store;
+    await commitOk(other, sampleRecord("b"), REVISION_NONE);
+    await store.get(BUCKET, KEY, soon());
+    wire.stopAtLastDelivery();
+    const revision = await commitOk(other, sampleRecord("a"), REVISION_NONE);
+    expect((await store.get(BUCKET, KEY, soon()))?.revision).toBe(revision);
+  });
 });
 
 describe("peek()", () => {
@@ -182,6 +195,14 @@ class Wire {
   #held: (() => void)[] | null = null;
   #onHeld: () => void = () => {};
   #dropCount = 0;
+  #lastDelivery: Msg | null = null;
+  #stopped: Msg | null = null;
+
+  /** From now on the present consumer is served as by a server that gets no more messages, and says nothing of it. */
+  stopAtLastDelivery(): void {
+    assert(this.#lastDelivery !== null, "something was delivered before");
+    this.#stopped = this.#lastDelivery;
+  }
 
   holdDeliveries(): void {
     this.#held = [];
@@ -227,7 +248,13 @@ class Wire {
 
   #deliver({ callback }: SubscriptionOptions, error: Error | null, message: Msg): void {
     const deliver = () => void callback?.(error, message);
-    if (message.reply?.startsWith("$JS.ACK.") !== true) return deliver();
+    const isOfStopped = this.#stopped !== null && message.sid === this.#stopped.sid;
+    if (message.reply?.startsWith("$JS.ACK.") !== true) {
+      if (!isOfStopped || message.headers?.code !== 100) return deliver();
+      return void callback?.(null, withLastConsumer(message, consumerSequenceOf(this.#stopped as Msg)));
+    }
+    if (isOfStopped) return;
+    this.#lastDelivery = message;
     if (this.#dropCount > 0) this.#dropCount -= 1;
     else if (this.#held === null) deliver();
     else {
@@ -235,4 +262,16 @@ class Wire {
       this.#onHeld();
     }
   }
+}
+
+/** The same heartbeat, as if no more than this had been sent. */
+function withLastConsumer(heartbeat: Msg, sequence: string): Msg {
+  const told = headers(100, "Idle Heartbeat");
+  told.set("Nats-Last-Consumer", sequence);
+  return Object.create(heartbeat, { headers: { value: told } }) as Msg;
+}
+
+/** Of `$JS.ACK.<stream>.<consumer>.<count>.<sequence>.<consumer sequence>…`. */
+function consumerSequenceOf(delivery: Msg): string {
+  return delivery.reply?.split(".")[6] as string;
 }
