@@ -305,11 +305,11 @@ class RunningMembership implements NatsMembership {
   }
 
   /** Runs `action` once, unless one of that name already waits. */
-  #after(name: string, delayMs: number, action: () => void): void {
+  #after(name: string, delayMs: number, action: () => void | Promise<void>): void {
     if (this.#closed || this.#timers.has(name)) return;
     const timer = this.#link.clock.startTimer(delayMs, () => {
       this.#timers.delete(name);
-      action();
+      void action();
     });
     this.#timers.set(name, timer);
   }

@@ -14,8 +14,9 @@ startEventPublisher(link, {
   ...{ streamCount: Number(streamCount), maxAgeMs: 3_600_000, bytesMax: 100_000_000, registry },
 });
 let reported = 0;
-setInterval(async () => {
+async function report(): Promise<void> {
   const { values } = (await registry.getSingleMetric("kintsugi_events_published_total")?.get()) ?? { values: [] };
   const count = values[0]?.value ?? 0;
   if (count > reported) writeSync(1, `${(reported = count)}\n`);
-}, 5);
+}
+setInterval(() => void report(), 5);

@@ -138,19 +138,23 @@ async function partition(world: World, name: string, losses: readonly { site: Si
     using client = new StoreClient(gatewayAt(cluster, site).url);
     await every.prepare(client);
   }
-  await underLoad(world, async (clients) => {
-    await Promise.all(SITES.map((site) => untilAcknowledged(clients[site], 0, 8)));
-    for (const [index, { site, loss }] of losses.entries()) {
-      await network[loss](site);
-      await loseSite(world, clients, { site, loss, every: (writes[index] as (typeof writes)[number]).every });
-    }
+  try {
+    await underLoad(world, async (clients) => {
+      await Promise.all(SITES.map((site) => untilAcknowledged(clients[site], 0, 8)));
+      for (const [index, { site, loss }] of losses.entries()) {
+        await network[loss](site);
+        await loseSite(world, clients, { site, loss, every: (writes[index] as (typeof writes)[number]).every });
+      }
+      await network.heal();
+      const healedMs = performance.now();
+      await untilHealth(cluster, "ok");
+      say(`${name}: all is well ${secondsSince(healedMs)} s after it healed`);
+      const wholeMs = performance.now();
+      await Promise.all(SITES.map((site) => untilAcknowledged(clients[site], wholeMs, 3)));
+    });
+  } finally {
     await network.heal();
-    const healedMs = performance.now();
-    await untilHealth(cluster, "ok");
-    say(`${name}: all is well ${secondsSince(healedMs)} s after it healed`);
-    const wholeMs = performance.now();
-    await Promise.all(SITES.map((site) => untilAcknowledged(clients[site], wholeMs, 3)));
-  }).finally(() => network.heal());
+  }
   say(`${name}: seen ${[...counted.seenCounts].map(([how, count]) => `${count} ${how}`).join(", ")}`);
   expect(counted.stale).toEqual([]);
   await checkGateways(cluster, load, `seed ${seed}, ${name}`, "open");

@@ -164,7 +164,11 @@ describe("NATS lease on one server", () => {
         const { streams } = await jetstreamManager(open.link.connection);
         const { config } = await streams.info(`KV_${open.link.names.leaseBucket}`);
         await streams.delete(config.name);
-        return await send().finally(() => streams.add(config));
+        try {
+          return await send();
+        } finally {
+          await streams.add(config);
+        }
       },
     });
     expect((await open.lease.tryAcquire("healer", "a"))?.isHeld()).toBe(true);

@@ -28,9 +28,12 @@ async function openRecorded(nats: NatsCluster, clusterName = "check"): Promise<R
 
 /** A monitoring that answers as the real one does, apart from what `change` makes of `/varz`. */
 async function startStub(monitorUrl: string, change: (varz: Record<string, unknown>) => unknown) {
-  const server: Server = createServer(async (request, response) => {
-    const answer = (await (await fetch(new URL(request.url ?? "/", monitorUrl))).json()) as Record<string, unknown>;
-    response.end(JSON.stringify(request.url === "/varz" ? change(answer) : answer));
+  const answerTo = async (path: string) => {
+    const answer = (await (await fetch(new URL(path, monitorUrl))).json()) as Record<string, unknown>;
+    return JSON.stringify(path === "/varz" ? change(answer) : answer);
+  };
+  const server: Server = createServer((request, response) => {
+    void answerTo(request.url ?? "/").then((answer) => response.end(answer));
   });
   server.listen(0, "127.0.0.1");
   await once(server, "listening");
