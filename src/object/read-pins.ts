@@ -20,7 +20,7 @@ export class ReadPins {
 
   /** Pins the sets until the function given back is called. */
   pin(sets: readonly BlobSet[]): () => void {
-    const names = sets.map(nameOf);
+    const names = sets.map(blobSetNameOf);
     for (const name of names) this.#pin(name);
     let held = true;
     return () => {
@@ -66,11 +66,11 @@ export class ReadPins {
   }
 }
 
-/** The set that a blob belongs to: its id without the index. */
+/** The name of the set that a blob belongs to: its id without the index. */
 export function blobSetName(id: BlobId): string {
   return id.slice(0, id.lastIndexOf("."));
 }
 
-function nameOf(set: BlobSet): string {
+export function blobSetNameOf(set: BlobSet): string {
   return `${set.txid}.${set.part}`;
 }

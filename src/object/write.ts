@@ -4,19 +4,19 @@ import { StoreError, isStoreError } from "../domain/errors.ts";
 import type { Revision, Txid, VersionId } from "../domain/ids.ts";
 import { REVISION_NONE } from "../domain/ids.ts";
 import type { BlobSet, Manifest, PlacedBlob } from "../domain/manifest.ts";
-import { blobSetsOf, blobsNeeded, blobsPlanned, placedBlobsOf } from "../domain/manifest.ts";
+import { blobSetsOf, blobsNeeded, blobsPlanned } from "../domain/manifest.ts";
 import type { Receipt } from "../domain/receipt.ts";
 import type { ObjectRecord, StoredRecord, UserAttributes } from "../domain/record.ts";
 import { fencesOf, isDirty, nodesOf } from "../domain/record.ts";
-import { quorumOf } from "../placement/strategies.ts";
 import type { BlobSetWriter } from "./blob-set-writer.ts";
 import { commitRecord, isCommitted, metadataDeadline } from "./commit-record.ts";
 import { readable, requireConditions } from "./conditions.ts";
 import type { ObjectDeps } from "./deps.ts";
-import type { FenceOutcome } from "./fence-write.ts";
-import { fenceWrite, judgeConflict } from "./fence-write.ts";
-import { blobSetName } from "./read-pins.ts";
+import { judgeConflict } from "./fence-write.ts";
+import { blobSetNameOf } from "./read-pins.ts";
 import type { ObjectAddress, Preconditions } from "./requests.ts";
+import type { Trail } from "./roll-back.ts";
+import { replacedBlobs, rollBack } from "./roll-back.ts";
 
 /** One write of one key under way. */
 export type Write = ObjectAddress & {
@@ -94,17 +94,6 @@ export async function finishWrite(
   return refused;
 }
 
-/** How far a write has come, for whoever has to end it. */
-type Trail = {
-  /** The intent that is open, or may be: the record that it saw. */
-  intent: { readonly seen: StoredRecord | null } | null;
-  /** From here on blobs may be durable: whoever finds the intent may complete the write. */
-  isSealing: boolean;
-  isCommitted: boolean;
-  /** What a conflict has shown of it, over the revision that its open intent saw. */
-  shown: FenceOutcome | null;
-};
-
 async function storeContent(
   deps: ObjectDeps,
   write: Write,
@@ -176,15 +165,6 @@ function recordOf(write: Write, current: StoredRecord | null, content: Content, 
     manifest,
     ...fencesOf(current?.record ?? null),
   };
-}
-
-/** The blobs of the version seen that the new manifest no longer refers to. */
-export function replacedBlobs(seen: StoredRecord | null, manifest: Manifest): PlacedBlob[] {
-  if (seen === null) return [];
-  const kept = new Set(blobSetsOf(manifest).map(nameOf));
-  return blobSetsOf(seen.record.manifest)
-    .filter((set) => !kept.has(nameOf(set)))
-    .flatMap(placedBlobsOf);
 }
 
 /** Makes the intent durable where there is anything to look after. */
@@ -321,7 +301,7 @@ async function endCommitted(
   const unnamed: PlacedBlob[] = [];
   const removed = await Promise.all(
     [...durable].map(async ([writer, set]) => {
-      const committedSet = named === null ? set : named.find((other) => nameOf(other) === nameOf(set));
+      const committedSet = named === null ? set : named.find((other) => blobSetNameOf(other) === blobSetNameOf(set));
       if (committedSet !== undefined) return await writer.removeLate(committedSet);
       // The version was patched in the meantime: readers of the one before may still stream what it named.
       unnamed.push(...(await writer.findAll()));
@@ -332,76 +312,6 @@ async function endCommitted(
   if (committed.logged && removed.every(Boolean)) deps.releaser.schedule(write.txid, [...replaced, ...unnamed]);
   else deps.active.end(write.txid);
   deps.faults.reach("put.settled");
-}
-
-function nameOf(set: BlobSet): string {
-  return `${set.txid}.${set.part}`;
-}
-
-async function rollBack(deps: ObjectDeps, write: Write, content: Content, trail: Trail): Promise<FenceOutcome> {
-  const writers = content.writers.map(({ writer }) => writer);
-  const fence = await fenceBeforeRemoval(deps, write, content, trail);
-  if (fence.kind === "overtaken") {
-    await releaseOvertaken(deps, write, content, trail, fence.by);
-    return fence;
-  }
-  try {
-    if (fence.kind === "never_current") {
-      const removed = await Promise.all(writers.map((writer) => writer.abort().catch(() => false)));
-      if (removed.every(Boolean)) await deps.releaser.settle([write.txid]);
-    } else {
-      for (const writer of writers) writer.keep();
-    }
-  } finally {
-    deps.active.end(write.txid);
-  }
-  return fence;
-}
-
-/**
- * Fence before you delete: recovery may take this write for dead and complete it, until the very last blob is gone. What
- * it cannot complete needs no fence.
- */
-async function fenceBeforeRemoval(
-  deps: ObjectDeps,
-  write: Write,
-  content: Content,
-  trail: Trail,
-): Promise<FenceOutcome> {
-  const { intent, isSealing, shown } = trail;
-  if (shown !== null) return shown;
-  if (intent === null || !isSealing || !(await canBeCompleted(content))) return { kind: "never_current" };
-  try {
-    return await fenceWrite(deps, write, intent.seen);
-  } catch (cause) {
-    deps.logger.warn({ txid: write.txid, cause: String(cause) }, "left the blobs of a failed write to recovery");
-    return { kind: "unknown" };
-  }
-}
-
-/** Whether recovery might find its quorum of every set, all told that nodes may have stored without saying so. */
-async function canBeCompleted({ writers }: Content): Promise<boolean> {
-  const counts = await Promise.all(writers.map(({ writer }) => writer.countPossible()));
-  return writers.every(({ writer }, at) => (counts[at] as number) >= quorumOf(writer.plan.redundancy, "quorum"));
-}
-
-/**
- * Recovery may have completed the write before another one replaced it. Then readers may still stream what it stored,
- * and its intent alone remembers what it replaced itself.
- */
-async function releaseOvertaken(
-  deps: ObjectDeps,
-  write: Write,
-  content: Content,
-  trail: Trail,
-  by: ObjectRecord,
-): Promise<void> {
-  const found = await Promise.all(content.writers.map(({ writer }) => writer.findAll()));
-  for (const { writer } of content.writers) writer.keep();
-  const replaced = replacedBlobs(trail.intent?.seen ?? null, content.manifestOf());
-  const named = new Set(blobSetsOf(by.manifest).map(nameOf));
-  const unnamed = replaced.filter(({ id }) => !named.has(blobSetName(id)));
-  deps.releaser.schedule(write.txid, [...found.flat(), ...unnamed]);
 }
 
 /** What the write achieved, read off the record that was committed. */

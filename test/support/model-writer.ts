@@ -18,7 +18,7 @@ import { VERSION_NONE } from "../../src/object/commit-record.ts";
 import { judgeConflict } from "../../src/object/fence-write.ts";
 import { blobSetName } from "../../src/object/read-pins.ts";
 import { deleteBlobs } from "../../src/object/release.ts";
-import { replacedBlobs } from "../../src/object/write.ts";
+import { replacedBlobs } from "../../src/object/roll-back.ts";
 import { quorumOf } from "../../src/placement/strategies.ts";
 import type { RecoveryWorld } from "./recovery-world.ts";
 import { READER_MS } from "./recovery-world.ts";
