@@ -10,14 +10,13 @@ import { promisify } from "node:util";
 import { unpackPackage } from "../cluster/debian-archive.ts";
 import type { LoadOptions, LoadRequest, LoadResult } from "./load.ts";
 
-const CACHE_DIR = join(import.meta.dirname, "../.cache");
 const LIBRARY_DIR = "usr/lib/x86_64-linux-gnu";
 const TIMEOUT = "30s";
 
 /** Sends the requests of all connections, one after the other over whichever connection is free, and again. */
 export async function runWrk(url: string, options: LoadOptions): Promise<LoadResult> {
   const { connections, seconds, requestsOf } = options;
-  const [program, library] = ["wrk", "libluajit-5.1-2"].map((name) => unpackPackage({ name, suite: null }, CACHE_DIR));
+  const [program, library] = ["wrk", "libluajit-5.1-2"].map((name) => unpackPackage({ name, suite: null }));
   const dir = mkdtempSync(join(tmpdir(), "kintsugi-wrk-"));
   try {
     const requests = Array.from({ length: connections }, (_, connection) => requestsOf(connection)).flat();

@@ -15,17 +15,17 @@ export type ArchivePackage = {
 };
 
 /**
- * Downloads and unpacks a package under `cacheDir` unless it is there already; answers the folder that holds its files.
+ * Downloads and unpacks a package under `CACHE_DIR` unless it is there already; answers the folder that holds its files.
  * @throws {Error} that says in one sentence why it cannot be had
  */
-export function unpackPackage({ name, suite }: ArchivePackage, cacheDir: string = CACHE_DIR): string {
-  const folder = join(cacheDir, `${name}-${suite ?? "system"}`);
+export function unpackPackage({ name, suite }: ArchivePackage): string {
+  const folder = join(CACHE_DIR, `${name}-${suite ?? "system"}`);
   if (existsSync(folder)) return folder;
   if (!runs("apt-get", ["--version"]) || !runs("dpkg", ["--version"])) {
     throw new Error(`Cannot fetch ${name}: this system has no apt-get and dpkg`);
   }
-  mkdirSync(cacheDir, { recursive: true });
-  const work = mkdtempSync(join(cacheDir, `${name}-`));
+  mkdirSync(CACHE_DIR, { recursive: true });
+  const work = mkdtempSync(join(CACHE_DIR, `${name}-`));
   try {
     for (const part of ["lists/partial", "cache/archives/partial", "files"])
       mkdirSync(join(work, part), { recursive: true });

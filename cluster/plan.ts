@@ -2,7 +2,6 @@
  * Options → the processes of a cluster on one machine, with their folders, ports and settings files. Pure: nothing is
  * started, looked up or written here.
  */
-import { availableParallelism } from "node:os";
 import { join } from "node:path";
 import { stringify } from "yaml";
 import { natsServerConfig } from "./nats-config.ts";
@@ -58,6 +57,8 @@ export type PlanInput = {
   readonly ports: PortTable;
   readonly programs: Programs;
   readonly natsPassword: string;
+  /** Of this machine. */
+  readonly cores: number;
   /** What all processes inherit. */
   readonly env: NodeJS.ProcessEnv;
   /** Added for one process. */
@@ -185,7 +186,7 @@ function planNats(input: PlanInput, { name, host, ports }: NatsMember): ProcessP
   const command = planOf(input, name, [input.programs.natsServer, "-c", join(dataDir, "nats.conf")]);
   return {
     ...command,
-    env: { ...shareOfCores(input.counts.natsServers), ...command.env },
+    env: { ...shareOfCores(input.cores, input.counts.natsServers), ...command.env },
     role: "nats",
     host,
     url: `nats://${host}:${ports.client}`,
@@ -199,8 +200,8 @@ function planNats(input: PlanInput, { name, host, ports }: NatsMember): ProcessP
 }
 
 /** A server takes all cores for its own, and several on one machine then spend a third of their time on taking turns. */
-export function shareOfCores(servers: number): Record<string, string> {
-  return servers === 1 ? {} : { GOMAXPROCS: String(Math.ceil(availableParallelism() / servers)) };
+export function shareOfCores(cores: number, servers: number): Record<string, string> {
+  return servers === 1 ? {} : { GOMAXPROCS: String(Math.ceil(cores / servers)) };
 }
 
 function natsFile(input: PlanInput, { name, host, ports }: NatsMember, all: readonly NatsMember[]): PlannedFile {

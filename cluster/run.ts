@@ -1,4 +1,5 @@
 /** `npm run cluster`: a whole cluster on this machine, from start to Ctrl-C. */
+import { availableParallelism } from "node:os";
 import { join, relative, resolve } from "node:path";
 import { rename } from "node:fs/promises";
 import { openClusterDir, type ClusterDir } from "./cluster-dir.ts";
@@ -78,6 +79,7 @@ function planOf(options: ClusterOptions, dir: string, folder: ClusterDir): Clust
       nginx: options.nginx ? nginxIfAny() : null,
     },
     natsPassword: folder.natsPassword,
+    cores: availableParallelism(),
     env: environmentOf(dir),
     frontHost: options.host,
   });

@@ -1,5 +1,6 @@
 /** A cluster of three etcd nodes from Debian's archive, spoken to over its JSON door as `curl` users would. */
 import { spawn, type ChildProcess } from "node:child_process";
+import { availableParallelism } from "node:os";
 import { join } from "node:path";
 import { unpackPackage } from "../../cluster/debian-archive.ts";
 import { shareOfCores } from "../../cluster/plan.ts";
@@ -9,11 +10,10 @@ export type EtcdCluster = AsyncDisposable & { readonly urls: readonly string[] }
 
 const NODES = 3;
 const READY_MS_MAX = 30_000;
-const CACHE_DIR = join(import.meta.dirname, "../../.cache");
 
 /** @throws {Error} when it cannot be fetched or does not elect a leader in time */
 export async function startEtcd(directory: string): Promise<EtcdCluster> {
-  const binary = join(unpackPackage({ name: "etcd-server", suite: null }, CACHE_DIR), "usr/bin/etcd");
+  const binary = join(unpackPackage({ name: "etcd-server", suite: null }), "usr/bin/etcd");
   const ports = await findFreePorts(NODES * 2);
   const nodes = Array.from({ length: NODES }, (_, index) => ({
     name: `etcd-${index + 1}`,
@@ -29,7 +29,7 @@ export async function startEtcd(directory: string): Promise<EtcdCluster> {
         ...["--listen-client-urls", client, "--advertise-client-urls", client],
         ...["--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer, "--initial-cluster", initial],
       ],
-      { stdio: "ignore", env: { ...shareOfCores(NODES), ...process.env } },
+      { stdio: "ignore", env: { ...shareOfCores(availableParallelism(), NODES), ...process.env } },
     ),
   );
   const dispose = async () => {
@@ -44,7 +44,7 @@ export async function startEtcd(directory: string): Promise<EtcdCluster> {
   return { urls: nodes.map(({ client }) => client), [Symbol.asyncDispose]: dispose };
 }
 
-/** A request that sets one key, as autocannon sends it. */
+/** A request that sets one key. */
 export function etcdPut(key: string, value: Buffer) {
   return { method: "POST", path: "/v3/kv/put", body: jsonOf({ key: base64(key), value: value.toString("base64") }) };
 }

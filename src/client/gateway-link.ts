@@ -100,8 +100,7 @@ export async function openLink(
 ): Promise<GatewayLink> {
   const inbox = createInbox(options.inboxPrefix);
   try {
-    // A trace of every request would cost more than the request.
-    const connection = await connectFirst({ ...options, noAsyncTraces: true, timeout: parts.timeoutMs }, parts.random);
+    const connection = await connectFirst({ ...options, timeout: parts.timeoutMs }, parts.random);
     return new GatewayLink(connection, { ...parts, inbox });
   } catch (cause) {
     const servers = Array.isArray(options.servers) ? options.servers.join(", ") : options.servers;

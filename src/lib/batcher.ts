@@ -1,25 +1,25 @@
 import type { Clock } from "./clock.ts";
-import { restAfter } from "./rest.ts";
+import { pauseAfter } from "./round-pause.ts";
 
 /**
- * Group commit. Items that arrive while a batch is being worked on wait and form the next one; a lone item is worked
- * on at once and never waits for company. At most one batch is under way.
+ * Group commit. Items that arrive while a batch is being worked on wait and form the next one; an item that
+ * meets nothing under way is worked on at once. At most one batch is under way.
  */
 export class Batcher<Item, Result> {
   readonly #work: (items: Item[]) => Promise<Result[]>;
   readonly #itemsMax: number;
-  readonly #restClock: Clock | null;
+  readonly #pauseClock: Clock | null;
   #waiting: { item: Item; resolve: (result: Result) => void; reject: (cause: unknown) => void }[] = [];
   #running = false;
 
   /**
    * `work` answers one result per item, in order; when it rejects, every item of the batch rejects alike. With a
-   * `restClock`, batches are kept apart as `restAfter` says.
+   * `pauseClock`, batches are kept apart as `pauseAfter` says.
    */
-  constructor(work: (items: Item[]) => Promise<Result[]>, itemsMax: number, restClock: Clock | null = null) {
+  constructor(work: (items: Item[]) => Promise<Result[]>, itemsMax: number, pauseClock: Clock | null = null) {
     this.#work = work;
     this.#itemsMax = itemsMax;
-    this.#restClock = restClock;
+    this.#pauseClock = pauseClock;
   }
 
   /** True when nothing waits and no batch is under way. */
@@ -40,17 +40,15 @@ export class Batcher<Item, Result> {
     await Promise.resolve();
     while (this.#waiting.length > 0) {
       const batch = this.#waiting.splice(0, this.#itemsMax);
-      const startedAtMs = this.#restClock?.monotonicMs() ?? 0;
+      const startedAtMs = this.#pauseClock?.monotonicMs() ?? 0;
       try {
         const results = await this.#work(batch.map((entry) => entry.item));
         batch.forEach((entry, index) => entry.resolve(results[index] as Result));
       } catch (cause) {
         for (const entry of batch) entry.reject(cause);
       }
-      if (this.#restClock === null) continue;
-      const tookMs = this.#restClock.monotonicMs() - startedAtMs;
-      const restMs = restAfter({ memberCount: batch.length, tookMs });
-      if (restMs > 0) await this.#restClock.sleep(restMs);
+      const clock = this.#pauseClock;
+      if (clock !== null) await pauseAfter(clock, { startedAtMs, memberCount: batch.length });
     }
     this.#running = false;
   }

@@ -1,5 +1,5 @@
 import type { Clock, Timer } from "./clock.ts";
-import { restAfter } from "./rest.ts";
+import { pauseAfter } from "./round-pause.ts";
 
 export type LaneSettings = {
   /** Requests under way at a time. */
@@ -17,8 +17,8 @@ export type LaneEntry<Item> = { readonly item: Item; readonly bytes: number; wai
 
 /**
  * Batches of what waits for one receiver. While requests are under way, whatever else comes waits and goes out together
- * in the next one; a lone item goes at once and never waits for company. Items settle by themselves: `send` gets them and
- * must not reject.
+ * in the next one, after a pause where requests are shared; an item that meets nothing under way goes at once. Items settle
+ * by themselves: `send` gets them and must not reject.
  */
 export class RequestLane<Item> {
   readonly #clock: Clock;
@@ -89,8 +89,7 @@ export class RequestLane<Item> {
     const startedAtMs = this.#clock.monotonicMs();
     await this.#send(items);
     timer.cancel();
-    const restMs = restAfter({ memberCount: items.length, tookMs: this.#clock.monotonicMs() - startedAtMs });
-    if (restMs > 0 && !isSlow) await this.#clock.sleep(restMs);
+    if (!isSlow) await pauseAfter(this.#clock, { startedAtMs, memberCount: items.length });
     this.#requests -= 1;
     if (isSlow) this.#slow -= 1;
     void this.#pump();

@@ -1,6 +1,6 @@
 /**
  * All commits and barriers of this process on one metadata stream. One round is in flight at a time; whatever comes
- * meanwhile joins the next one, so a round has as many members as the load wants, and a lone call waits for nobody.
+ * meanwhile joins the next one, so a round has as many members as the load wants, and who meets no round waits for nobody.
  *
  * | a commit met                                           | next                                                     |
  * |--------------------------------------------------------|----------------------------------------------------------|
@@ -25,7 +25,7 @@ import { LIMITS } from "../limits.ts";
 import { KIB } from "../lib/bytes.ts";
 import type { Deadline } from "../lib/deadline.ts";
 import { remainingMs } from "../lib/deadline.ts";
-import { restAfter } from "../lib/rest.ts";
+import { pauseAfter } from "../lib/round-pause.ts";
 import type { NatsLink } from "../nats/nats-link.ts";
 import { CommitQueue } from "./commit-queue.ts";
 import type { MetadataMetrics } from "./metrics.ts";
@@ -189,7 +189,7 @@ export class CommitLane {
         this.#isAwake = false;
         if (this.#options.progress().ownCount > OWN_WAITING_MAX) await this.#pause();
         const round = this.#formRound();
-        if (round !== null) await this.#playAndRest(round);
+        if (round !== null) await this.#playAndPause(round);
       }
     } catch (cause) {
       if (!(cause instanceof StoreError)) throw cause;
@@ -212,13 +212,12 @@ export class CommitLane {
     return { commits: ready, judged, readers, progress, gapCount: progress.gapCount, applied: progress.applied };
   }
 
-  async #playAndRest(round: Round): Promise<void> {
+  async #playAndPause(round: Round): Promise<void> {
     const { clock } = this.#options.link;
     const startedAtMs = clock.monotonicMs();
     await this.#play(round);
     const memberCount = round.commits.length + round.judged.length + round.readers.length;
-    const restMs = restAfter({ memberCount, tookMs: clock.monotonicMs() - startedAtMs });
-    if (restMs > 0) await clock.sleep(restMs, this.#closing.signal);
+    await pauseAfter(clock, { startedAtMs, memberCount }, this.#closing.signal);
   }
 
   async #play(round: Round): Promise<void> {

@@ -50,7 +50,6 @@ export class StreamFollower {
 
   constructor(options: FollowerOptions) {
     this.#options = options;
-    this.#closing.signal.addEventListener("abort", () => this.#onWake());
     void this.#run();
   }
 
@@ -62,6 +61,7 @@ export class StreamFollower {
   /** Nothing is delivered any more from the moment of this call. */
   close(): void {
     this.#closing.abort();
+    this.#onWake();
     this.#current?.end("closed");
   }
 

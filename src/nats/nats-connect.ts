@@ -12,7 +12,9 @@ const RECONNECT_JITTER_MS = 100;
 const FIRST_DIALS_MAX = 32;
 
 /** Tries all servers, those that they name too. @throws {Error} of the NATS client, one that refused us rather than any other */
-export async function connectFirst(options: ConnectionOptions, random: Random): Promise<NatsConnection> {
+export async function connectFirst(given: ConnectionOptions, random: Random): Promise<NatsConnection> {
+  // A trace of every request would cost more than the request.
+  const options = { ...given, noAsyncTraces: true };
   let dials = 0;
   let isConnected = false;
   const reconnectDelayHandler = () => {

@@ -103,7 +103,6 @@ export function connectionOptionsOf(settings: NatsSettings): ConnectionOptions {
     ...(tlsKeyFile === null ? {} : { key: readText(tlsKeyFile) }),
   };
   return {
-    noAsyncTraces: true,
     servers: [...settings.servers],
     ...(user === null ? {} : { user }),
     ...(password === null ? {} : { pass: password }),

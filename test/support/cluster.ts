@@ -1,6 +1,6 @@
 /** A whole cluster of real processes on loopback, as a disposable: what `npm run cluster` starts, on free ports. */
 import { mkdtemp, readFile, rm } from "node:fs/promises";
-import { tmpdir } from "node:os";
+import { availableParallelism, tmpdir } from "node:os";
 import { join } from "node:path";
 import { openClusterDir, type ClusterDir } from "../../cluster/cluster-dir.ts";
 import { startGuard } from "../../cluster/guard.ts";
@@ -161,6 +161,7 @@ function planTestCluster(
       natsServer: findNatsServer(),
       nginx: nginx ? findNginx() : null,
     },
+    cores: availableParallelism(),
     env: cleanEnvironment(),
     envOf: (name) => env[name] ?? {},
     ...(settings === undefined ? {} : { settings }),

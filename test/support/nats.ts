@@ -1,6 +1,6 @@
 /** Real nats-servers with JetStream on loopback, alone or as a cluster of three, as disposables. */
 import { mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
-import { tmpdir } from "node:os";
+import { availableParallelism, tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { startGuard } from "../../cluster/guard.ts";
@@ -141,7 +141,7 @@ function planOf({ command, dir, index, ports, count }: ServerInput): ProcessPlan
     command,
     args: ["-c", configOf(dir, name)],
     cwd: dir,
-    env: { ...shareOfCores(count), ...process.env },
+    env: { ...shareOfCores(availableParallelism(), count), ...process.env },
     host: HOST,
     url: `nats://${HOST}:${ports.client}`,
     ports: Object.values(ports),

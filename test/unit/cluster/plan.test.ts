@@ -15,6 +15,7 @@ function inputOf(changes: Partial<PlanInput> = {}): PlanInput {
     ports: portsFromBase(8_000, 8_000, COUNTS),
     programs: { kintsugi: ["node", "main.ts"], natsServer: "nats-server", nginx: "nginx" },
     natsPassword: PASSWORD,
+    cores: 4,
     env: { PATH: "/bin" },
     ...changes,
   };
@@ -46,6 +47,16 @@ describe("planCluster()", () => {
       "node main.ts node --config /cluster/kintsugi.yaml --name node-2 --host 127.0.0.1 --port 8102 --data-dir /cluster/node-2",
     );
     expect(node).toMatchObject({ logFile: "/cluster/logs/node-2.log", env: { PATH: "/bin" } });
+  });
+
+  it("gives each of several nats-servers its share of the cores, unless the environment says how many", () => {
+    const coresOf = (changes: Partial<PlanInput>) =>
+      processOf(planCluster(inputOf(changes)), "nats-1").env["GOMAXPROCS"];
+    expect(coresOf({ cores: 2 })).toBe("1");
+    expect(coresOf({ cores: 16 })).toBe("6");
+    expect(coresOf({ cores: 16, env: { GOMAXPROCS: "9" } })).toBe("9");
+    const counts = { ...COUNTS, natsServers: 1 };
+    expect(coresOf({ cores: 16, counts })).toBeUndefined();
   });
 
   it("writes settings that every process accepts, with the secrets in files of their own", () => {

@@ -9,6 +9,7 @@ const plan = planCluster({
   ...{ counts, nodesFounded: 3, ports: portsFromBase(8_000, 8_000, counts) },
   programs: { kintsugi: ["node"], natsServer: "nats-server", nginx: "nginx" },
   natsPassword: "a-password",
+  cores: 2,
   env: {},
 });
 const shown = {

@@ -3,7 +3,7 @@ import { Batcher } from "../../../src/lib/batcher.ts";
 import { ManualClock, settle } from "../../support/manual-clock.ts";
 
 /** A batcher whose batches end when the test says so. */
-function heldBatcher(itemsMax = 100, restClock: ManualClock | null = null) {
+function heldBatcher(itemsMax = 100, pauseClock: ManualClock | null = null) {
   const batches: { items: string[]; finish: () => void; fail: (cause: Error) => void }[] = [];
   const batcher = new Batcher<string, string>(
     (items) => {
@@ -12,7 +12,7 @@ function heldBatcher(itemsMax = 100, restClock: ManualClock | null = null) {
       return promise;
     },
     itemsMax,
-    restClock,
+    pauseClock,
   );
   return { batcher, batches };
 }
@@ -55,7 +55,7 @@ describe("Batcher", () => {
     expect(batches.map((batch) => batch.items)).toEqual([["a", "b"], ["c", "d"], ["e"]]);
   });
 
-  it("rests after a shared batch, so that more wait for the next, and not after a lone item", async () => {
+  it("pauses after a shared batch, so that more wait for the next, and not after a lone item", async () => {
     const clock = new ManualClock();
     const { batcher, batches } = heldBatcher(100, clock);
     const added = [batcher.add("a"), batcher.add("b")];
