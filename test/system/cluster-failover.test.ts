@@ -124,4 +124,38 @@ describe("a cluster under load", () => {
     },
     TIMEOUT_MS,
   );
+
+  test(
+    "shows appends, commits, batches, barriers, lag and terms of leadership in its metrics",
+    async () => {
+      for (const { name, url } of cluster.gateways) {
+        const target = `${url}/objects/metrics/${name}`;
+        const put = { method: "PUT", body: "measured" };
+        expect((await fetch(`${target}?strategy=replication`, put)).status).toBe(201);
+        expect(await (await fetch(target)).text()).toBe("measured");
+        const valueOf = await readMetrics(url);
+        for (const counted of [
+          "wal_append_seconds",
+          "wal_batch_intents",
+          "metadata_commit_seconds",
+          "metadata_commit_batch_size",
+          "metadata_barrier_seconds",
+        ]) {
+          expect(valueOf(`kintsugi_${counted}_count`), `${counted} of ${name}`).toBeGreaterThan(0);
+        }
+        expect(valueOf("kintsugi_metadata_index_lag_messages"), name).toBeGreaterThanOrEqual(0);
+      }
+      const terms = await Promise.all(
+        cluster.healers.map(async ({ url }) => (await readMetrics(url))("kintsugi_healer_terms_total")),
+      );
+      expect(Math.max(...terms)).toBeGreaterThan(0);
+    },
+    TIMEOUT_MS,
+  );
 });
+
+/** Answers the value of a metric without labels; not a number where there is none. */
+async function readMetrics(url: string): Promise<(name: string) => number> {
+  const lines = (await (await fetch(`${url}/metrics`)).text()).split("\n");
+  return (name) => Number(lines.find((line) => line.startsWith(`${name} `))?.split(" ")[1] ?? Number.NaN);
+}
