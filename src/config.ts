@@ -52,6 +52,26 @@ export type ClusterConfig = {
   readonly buckets: Readonly<Record<string, BucketSettings>>;
 };
 
+/** How much is done behind the scenes, and when. Rates are per process; null: no bound. */
+export type HealingConfig = {
+  readonly rebuildAfterMs: number;
+  readonly auditEveryMs: number;
+  readonly orphanGraceMs: number;
+  readonly undeleteMs: number;
+  readonly keepRecordsMs: number;
+  readonly repairBytesPerSecond: number | null;
+  readonly repairBytesInFlight: number;
+  readonly scrubBytesPerSecond: number | null;
+  readonly scrubEveryMs: number;
+  readonly compactBelow: number;
+  readonly compactBytesPerSecond: number | null;
+  readonly balanceEveryMs: number;
+  readonly balanceSpread: number;
+  readonly heatReadsMin: number;
+  readonly heatCopiesMax: number;
+  readonly heatCoolMs: number;
+};
+
 /** Everything an operator decided. Each setting is explained in `config/schema.ts`. */
 export type Config = {
   readonly host: string;
@@ -70,6 +90,8 @@ export type Config = {
   readonly threads: number;
   readonly memory: { readonly inFlightBytesMax: number };
   readonly storage: { readonly volumeBytesMax: number; readonly freeBytesMin: number };
+  readonly cache: { readonly bytesMax: number; readonly entryBytesMax: number; readonly ttlMs: number };
+  readonly healing: HealingConfig;
   readonly timeouts: {
     readonly metadataMs: number;
     readonly nodeMs: number;

@@ -16,6 +16,7 @@ import {
   choice,
   duration,
   list,
+  numberBetween,
   oneOf,
   orWord,
   positiveNumber,
@@ -232,6 +233,97 @@ const rootShape = {
       size({ min: 0, max: 1_024 * GIB }),
       1 * GIB,
       "Free disk space below which nodes take no more writes; deletes go on",
+    ),
+  }),
+  cache: section({
+    bytesMax: setting(
+      size({ min: 0, max: 1_024 * GIB }),
+      64 * MIB,
+      "Bytes of content that a gateway keeps in memory for the next reader; 0 keeps nothing",
+    ),
+    entryBytesMax: setting(size({ min: 0, max: 64 * MIB }), 1 * MIB, "Content larger than this is not kept"),
+    ttlMs: setting(
+      duration({ min: 1, max: 24 * 3_600_000 }),
+      10 * 60_000,
+      "How long content is kept at most; it is never stale, whatever its age",
+    ),
+  }),
+  healing: section({
+    rebuildAfterMs: setting(
+      duration({ min: 1_000, max: 30 * 86_400_000 }),
+      15 * 60_000,
+      "A node that is away for longer has its blobs rebuilt on others",
+    ),
+    auditEveryMs: setting(
+      duration({ min: 1_000, max: 30 * 86_400_000 }),
+      6 * 3_600_000,
+      "How often all records are compared with what the nodes hold; also done whenever a node returns",
+    ),
+    orphanGraceMs: setting(
+      duration({ min: 1_000, max: 30 * 86_400_000 }),
+      3_600_000,
+      "How long a blob that nothing refers to is watched before it is deleted",
+    ),
+    undeleteMs: setting(
+      duration({ min: 0, max: 365 * 86_400_000 }),
+      24 * 3_600_000,
+      "How long a deleted object can be brought back; then its space is given back",
+    ),
+    keepRecordsMs: setting(
+      duration({ min: 1_000, max: 24 * 3_600_000 }),
+      60_000,
+      "Within this time nodes also have what only metadata knows: inline content, hot updates, deletes",
+    ),
+    repairBytesPerSecond: setting(
+      orWord("off", size({ min: 64 * KIB, max: 1_024 * GIB })),
+      128 * MIB,
+      "Bytes per second that each healer reads and writes to mend and move; off for no bound",
+    ),
+    repairBytesInFlight: setting(
+      size({ min: 16 * MIB, max: 64 * GIB }),
+      64 * MIB,
+      "Memory of a healer for objects that it mends side by side",
+    ),
+    scrubBytesPerSecond: setting(
+      orWord("off", size({ min: 4 * KIB, max: 1_024 * GIB })),
+      8 * MIB,
+      "Bytes per second that each node reads of itself to find bad ones; off for no bound",
+    ),
+    scrubEveryMs: setting(
+      duration({ min: 1_000, max: 365 * 86_400_000 }),
+      7 * 86_400_000,
+      "How often a node verifies everything that it holds",
+    ),
+    compactBelow: setting(
+      numberBetween(0, 1),
+      0.5,
+      "A volume of whose file a smaller share than this is in use is emptied and given back to the file system",
+    ),
+    compactBytesPerSecond: setting(
+      orWord("off", size({ min: 64 * KIB, max: 1_024 * GIB })),
+      32 * MIB,
+      "Bytes per second that each node copies to empty such volumes; off for no bound",
+    ),
+    balanceEveryMs: setting(
+      duration({ min: 1_000, max: 30 * 86_400_000 }),
+      3_600_000,
+      "How often the leading healer looks whether nodes hold their share; also done whenever a node joins or drains",
+    ),
+    balanceSpread: setting(
+      numberBetween(0, 1),
+      0.1,
+      "Nodes whose share of the bytes is off by no more than this part of it are left alone",
+    ),
+    heatReadsMin: setting(
+      wholeNumber({ min: 1, max: 1_000_000_000 }),
+      6_000,
+      "Reads of one object in a minute, over all gateways, from which it gets more copies",
+    ),
+    heatCopiesMax: setting(wholeNumber({ min: 0, max: 16 }), 2, "Copies that a hot object gets at most; 0 gives none"),
+    heatCoolMs: setting(
+      duration({ min: 1_000, max: 30 * 86_400_000 }),
+      10 * 60_000,
+      "How long an object must be read less than half as often before it loses them again",
     ),
   }),
   timeouts: section({

@@ -47,6 +47,16 @@ export function positiveNumber(max: number): Kind<number> {
   return { allowed, show: String, schema: valueOf(read, allowed) };
 }
 
+/** A share or another plain number, both bounds included. */
+export function numberBetween(min: number, max: number): Kind<number> {
+  const allowed = `a number from ${min} to ${max}`;
+  const read = (raw: unknown) => {
+    const value = typeof raw === "string" && /^\d+(\.\d+)?$/.test(raw) ? Number(raw) : raw;
+    return typeof value === "number" && value >= min && value <= max ? value : null;
+  };
+  return { allowed, show: String, schema: valueOf(read, allowed) };
+}
+
 /** Bytes, written as a number or with a unit. */
 export function size(bounds: Bounds): Kind<number> {
   const allowed = `a size from ${showSize(bounds.min)} to ${showSize(bounds.max)}, such as 65536 or 64KiB`;

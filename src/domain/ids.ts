@@ -22,12 +22,15 @@ export type Revision = Branded<number, "Revision">;
 
 export const REVISION_NONE = 0 as Revision;
 
-/** Which part of an object a blob belongs to. */
-export type BlobPart = "body" | "hot" | "cold";
+/**
+ * Which part of an object a blob belongs to. `copy`: a further, replicated copy of erasure-coded content that is read
+ * often. `record`: no content at all, but the record, so that nodes know it.
+ */
+export type BlobPart = "body" | "hot" | "cold" | "copy" | "record";
 
 const BUCKET_PATTERN = /^[a-z0-9](?:[a-z0-9.-]{0,61}[a-z0-9])?$/;
 const NODE_PATTERN = /^[a-z0-9](?:[a-z0-9-]{0,62})$/;
-const BLOB_PATTERN = /^[0-9A-HJKMNP-TV-Z]{26}\.(?:body|hot|cold)\.\d{1,3}$/;
+const BLOB_PATTERN = /^[0-9A-HJKMNP-TV-Z]{26}\.(?:body|hot|cold|copy|record)\.\d{1,3}$/;
 
 /** @throws {StoreError} `bucket_invalid` */
 export function parseBucketName(text: string): BucketName {

@@ -76,7 +76,7 @@ export type HotPart =
 export type Manifest =
   | { readonly strategy: "inline"; readonly bytes: Uint8Array }
   | { readonly strategy: "replication"; readonly body: BlobSet }
-  | { readonly strategy: "ec"; readonly body: BlobSet }
+  | { readonly strategy: "ec"; readonly body: BlobSet; readonly copy?: BlobSet }
   | {
       readonly strategy: "field_hybrid";
       readonly hot: HotPart;
@@ -84,6 +84,8 @@ export type Manifest =
       /** Lower-case hex. */
       readonly coldSha256: string;
       readonly layout: HybridLayout;
+      /** Of the cold part. */
+      readonly copy?: BlobSet;
     };
 
 /** All blob sets a manifest refers to. */
@@ -92,10 +94,13 @@ export function blobSetsOf(manifest: Manifest): BlobSet[] {
     case "inline":
       return [];
     case "replication":
-    case "ec":
       return [manifest.body];
-    case "field_hybrid":
-      return manifest.hot.kind === "blobs" ? [manifest.hot.blobs, manifest.cold] : [manifest.cold];
+    case "ec":
+      return manifest.copy === undefined ? [manifest.body] : [manifest.body, manifest.copy];
+    case "field_hybrid": {
+      const { hot, cold, copy } = manifest;
+      return [...(hot.kind === "blobs" ? [hot.blobs] : []), cold, ...(copy === undefined ? [] : [copy])];
+    }
   }
 }
 
