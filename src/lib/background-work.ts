@@ -58,8 +58,8 @@ export type RunOptions = {
 
 const FAILURE_PAUSE_MS_MIN = 500;
 const FAILURE_PAUSE_MS_MAX = 30_000;
-/** Between two busy steps: everybody else gets a turn. */
-const BUSY_PAUSE_MS = 0;
+/** An idle work looks again at least so often: timers cannot wait for weeks, and a look at nothing costs nothing. */
+const PAUSE_MS_MAX = 3_600_000;
 
 export function runInBackground(work: BackgroundWork, options: RunOptions): RunningWork {
   return new Runner(work, options);
@@ -70,7 +70,9 @@ class Runner implements RunningWork {
   readonly #options: RunOptions;
   readonly #stop = new AbortController();
   readonly #running: Promise<void>;
-  #wakeUp = new AbortController();
+  /** Somebody wants the next step at once. */
+  #isWoken = false;
+  #endRest = () => {};
   #state: WorkState = "idle";
   #failure: string | null = null;
   #stepCount = 0;
@@ -99,16 +101,19 @@ class Runner implements RunningWork {
   }
 
   wake(): void {
-    this.#wakeUp.abort();
+    this.#isWoken = true;
+    this.#endRest();
   }
 
   pause(paused: boolean): void {
+    if (paused === this.#isPaused) return;
     this.#isPaused = paused;
     this.wake();
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
     this.#stop.abort();
+    this.#endRest();
     await this.#running;
   }
 
@@ -117,47 +122,57 @@ class Runner implements RunningWork {
     // Not in the turn of whoever starts it.
     await Promise.resolve();
     while (!signal.aborted) {
-      this.#wakeUp = new AbortController();
-      const pauseMs = this.#isPaused ? Number.POSITIVE_INFINITY : await this.#step();
-      await this.#rest(pauseMs);
+      this.#isWoken = false;
+      await this.#rest(this.#isPaused ? null : await this.#step());
     }
   }
 
   /** Takes one step; answers for how long to rest. */
   async #step(): Promise<number> {
-    const { clock, logger, onStep } = this.#options;
-    const { name } = this.#work;
+    const { clock, onStep } = this.#options;
     const beganMs = clock.monotonicMs();
-    let outcome: StepResult["state"] | "failed";
-    let pauseMs: number;
     this.#state = "busy";
+    let outcome: StepResult["state"] | "failed";
+    let pauseMs = 0;
     try {
       const result = await this.#work.step(this.#stop.signal);
       this.#state = result.state;
       this.#failure = null;
       this.#failuresInARow = 0;
       outcome = result.state;
-      pauseMs = result.state === "busy" ? BUSY_PAUSE_MS : result.againInMs;
+      if (result.state !== "busy") pauseMs = result.againInMs;
     } catch (cause) {
       if (this.#stop.signal.aborted) return 0;
-      this.#state = "failing";
-      this.#failure = cause instanceof Error ? cause.message : String(cause);
-      this.#failureCount += 1;
-      pauseMs = Math.min(FAILURE_PAUSE_MS_MAX, FAILURE_PAUSE_MS_MIN * 2 ** this.#failuresInARow);
-      this.#failuresInARow += 1;
+      pauseMs = this.#fail(cause);
       outcome = "failed";
-      logger.warn({ work: name, cause: this.#failure }, "a step of background work failed");
     }
     this.#stepCount += 1;
     this.#lastStepAtMs = clock.monotonicMs();
-    onStep?.(name, outcome, this.#lastStepAtMs - beganMs);
+    onStep?.(this.#work.name, outcome, this.#lastStepAtMs - beganMs);
     return pauseMs;
   }
 
-  async #rest(pauseMs: number): Promise<void> {
-    const woken = AbortSignal.any([this.#stop.signal, this.#wakeUp.signal]);
-    if (woken.aborted) return;
-    if (Number.isFinite(pauseMs)) return await this.#options.clock.sleep(pauseMs, woken);
-    await new Promise<void>((resolve) => woken.addEventListener("abort", () => resolve(), { once: true }));
+  #fail(cause: unknown): number {
+    this.#state = "failing";
+    this.#failure = cause instanceof Error ? cause.message : String(cause);
+    this.#failureCount += 1;
+    const pauseMs = Math.min(FAILURE_PAUSE_MS_MAX, FAILURE_PAUSE_MS_MIN * 2 ** this.#failuresInARow);
+    this.#failuresInARow += 1;
+    this.#options.logger.warn({ work: this.#work.name, cause: this.#failure }, "a step of background work failed");
+    return pauseMs;
+  }
+
+  /** Null: until woken. Between two busy steps too everybody else gets a turn. */
+  async #rest(pauseMs: number | null): Promise<void> {
+    if (this.#isWoken || this.#stop.signal.aborted) return;
+    await new Promise<void>((resolve) => {
+      const timer =
+        pauseMs === null ? null : this.#options.clock.startTimer(Math.min(pauseMs, PAUSE_MS_MAX), () => resolve());
+      this.#endRest = () => {
+        timer?.cancel();
+        resolve();
+      };
+    });
+    this.#endRest = () => {};
   }
 }

@@ -2,6 +2,8 @@ import type { Clock } from "./clock.ts";
 
 /** A second's worth may be used at once. */
 const BURST_MS = 1_000;
+/** Timers cannot wait for weeks. */
+const WAIT_MS_MAX = 3_600_000;
 
 /**
  * Bounds how many units, mostly bytes, are used per second. The rate may be changed at any time, also under those who
@@ -52,9 +54,12 @@ export class Throttle {
         this.#spare -= units;
         return;
       }
-      const waitMs = rate === 0 ? BURST_MS : Math.max(1, Math.ceil(((1 - this.#spare) * 1_000) / rate));
+      const waitMs = rate === 0 ? WAIT_MS_MAX : Math.ceil(((1 - this.#spare) * 1_000) / rate);
       const changed = this.#onRate.signal;
-      await this.#clock.sleep(waitMs, signal === undefined ? changed : AbortSignal.any([signal, changed]));
+      await this.#clock.sleep(
+        Math.min(WAIT_MS_MAX, Math.max(1, waitMs)),
+        signal === undefined ? changed : AbortSignal.any([signal, changed]),
+      );
     }
   }
 

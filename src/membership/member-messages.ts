@@ -1,7 +1,7 @@
 /** What processes of a cluster keep in the register and send each other to say that they are there. */
 import { z } from "zod";
 import { NODE_STATES } from "../domain/node-info.ts";
-import { createMessageCodec } from "./message-codec.ts";
+import { createMessageCodec } from "../domain/message-codec.ts";
 
 const text = z.string();
 const count = z.number().int().nonnegative();

@@ -12,7 +12,7 @@ import type { BucketSettings } from "../domain/settings.ts";
 import { deadlineIn } from "../lib/deadline.ts";
 import { openKv, replaceKv, untilAnswered } from "../nats/nats-kv.ts";
 import type { NatsLink } from "../nats/nats-link.ts";
-import { createMessageCodec } from "./message-codec.ts";
+import { createMessageCodec } from "../domain/message-codec.ts";
 import { listDifferences } from "./settings-differences.ts";
 
 export type ClusterSettings = {

@@ -1,6 +1,6 @@
 /** What one process tells the others of the blob sets that its readers stream from. */
 import { z } from "zod";
-import { createMessageCodec } from "./message-codec.ts";
+import { createMessageCodec } from "../domain/message-codec.ts";
 
 const count = z.number().int().nonnegative();
 const announcementSchema = z.object({

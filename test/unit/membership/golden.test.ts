@@ -1,7 +1,7 @@
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
 import { heartbeatCodec, memberCodec, newsCodec } from "../../../src/membership/member-messages.ts";
-import type { MessageCodec } from "../../../src/membership/message-codec.ts";
+import type { MessageCodec } from "../../../src/domain/message-codec.ts";
 import { clusterSettingsCodec } from "../../../src/membership/nats-cluster-settings.ts";
 import { pinAnnouncementCodec } from "../../../src/membership/pin-announcement.ts";
 import { comparable, readGolden } from "../../support/golden.ts";

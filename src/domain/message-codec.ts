@@ -1,6 +1,6 @@
 import { Packr } from "msgpackr";
 import type { z } from "zod";
-import { StoreError } from "../domain/errors.ts";
+import { StoreError } from "./errors.ts";
 
 export type MessageCodec<T> = {
   encode(value: T): Uint8Array;
