@@ -32,6 +32,12 @@ export function natsNamesOf(clusterName: string) {
     /** Who is there, durable. */
     membersBucket: `kintsugi_${clusterName}_members`,
     settingsBucket: `kintsugi_${clusterName}_settings`,
+    /** Controls, jobs and incidents. */
+    healingBucket: `kintsugi_${clusterName}_healing`,
+    /** Questions to the healer that leads. */
+    deskSubject: `${subjectPrefix}.healing.desk`,
+    /** Asks every process what its tracks do. */
+    tracksSubject: `${subjectPrefix}.healing.tracks`,
     /** Heartbeats and what processes tell each other in passing: core NATS, stored nowhere. */
     heartbeatSubject: (role: string, name: string) => `${subjectPrefix}.heartbeat.${role}.${name}`,
     heartbeatSubjects: `${subjectPrefix}.heartbeat.*.*`,
