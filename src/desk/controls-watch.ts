@@ -35,7 +35,8 @@ export function watchControls(
       for (const listener of listeners) listener(current);
     } catch (cause) {
       // Told once, not at every look of an outage.
-      if (isReadable) logger.warn({ cause: String(cause) }, "the controls of healing cannot be read; they stay as they are");
+      if (isReadable)
+        logger.warn({ cause: String(cause) }, "the controls of healing cannot be read; they stay as they are");
       isReadable = false;
     }
   }
