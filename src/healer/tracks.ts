@@ -105,6 +105,9 @@ class RunningTrack {
 }
 
 const STATE_ORDER: readonly TrackReport["state"][] = ["failing", "busy", "throttled", "paused", "idle"];
-const NOTHING = {
-  ...{ state: "idle", progress: null, failure: null, stepCount: 0, failureCount: 0, lastStepAgoMs: null },
-} as const;
+const NOTHING: Pick<TrackReport, "state" | "progress" | "failure" | "lastStepAgoMs"> = {
+  state: "idle",
+  progress: null,
+  failure: null,
+  lastStepAgoMs: null,
+};
