@@ -43,13 +43,15 @@ class WholeFile<T> {
 
   /** One after the other. What could not be written is as it was before. */
   change(change: (found: T) => T): Promise<T> {
-    const changed = this.#last.then(async () => {
-      const next = change(await this.read());
-      await this.#save(next);
-      return (this.#known = next);
-    });
+    const changed = this.#last.then(() => this.#replace(change));
     this.#last = changed.catch(() => {});
     return changed;
+  }
+
+  async #replace(change: (found: T) => T): Promise<T> {
+    const next = change(await this.read());
+    await this.#save(next);
+    return (this.#known = next);
   }
 
   async settled(): Promise<void> {
