@@ -10,6 +10,8 @@ import type { ObjectApi } from "../gateway/object-api.ts";
 import type { RecoverSummary } from "../healer/recover.ts";
 import { recoverIntents } from "../healer/recover.ts";
 import { startRecovery } from "../healer/recovery-loop.ts";
+import type { HeatReports } from "../heat/heat-reports.ts";
+import { createInProcessHeat } from "../heat/in-process-heat.ts";
 import type { Clock } from "../lib/clock.ts";
 import type { Membership } from "../membership/membership.ts";
 import { createStaticMembership } from "../membership/static-membership.ts";
@@ -18,7 +20,7 @@ import { openLmdbMetadataStore } from "../metadata/lmdb-metadata-store.ts";
 import type { ObjectDeps } from "../object/deps.ts";
 import { openLmdbWal } from "../wal/lmdb-wal.ts";
 import { createEmbeddedView } from "./cluster-view.ts";
-import { bindObjectApi, createObjectDeps, createReadPins, createRegistry } from "./object-paths.ts";
+import { bindObjectApi, createObjectDeps, createReadPins, createRegistry, reportHeat } from "./object-paths.ts";
 import type { System } from "./system.ts";
 import { openDataDir } from "./system.ts";
 
@@ -27,6 +29,8 @@ export type EmbeddedStore = {
   readonly api: ObjectApi;
   readonly cluster: ClusterView;
   readonly registry: Registry;
+  /** Which objects are read often. */
+  readonly heat: HeatReports;
   /** What start-up found unfinished and settled. */
   readonly recovered: RecoverSummary;
   /** Settles when a storage error makes going on impossible. */
@@ -56,10 +60,12 @@ export async function openEmbeddedStore(config: Config, system: System): Promise
     const recovered = await recoverIntents(recoverDeps, { writerDead: true, ageMsMin: Number.NEGATIVE_INFINITY });
     open.use(startRecovery(recoverDeps));
     open.defer(() => deps.releaser.close());
+    const heat = createInProcessHeat(system.clock, deps.processName);
+    open.use(reportHeat(config, deps, heat));
     const cluster = createEmbeddedView(deps, config);
     const opened = open.move();
     return {
-      ...{ deps, registry, recovered, failed, cluster },
+      ...{ deps, registry, recovered, failed, cluster, heat },
       api: bindObjectApi(deps),
       close: () => opened.disposeAsync(),
     };

@@ -4,12 +4,13 @@ import { portOf } from "../config.ts";
 import type { StoreError } from "../domain/errors.ts";
 import type { ClusterView } from "../gateway/cluster-view.ts";
 import type { ObjectApi } from "../gateway/object-api.ts";
+import { createNatsHeatReporter } from "../heat/nats-heat-channel.ts";
 import { openNatsLease } from "../lease/nats-lease.ts";
 import type { NatsLink } from "../nats/nats-link.ts";
 import { openClusterPorts } from "./cluster-ports.ts";
 import { createClusterView } from "./cluster-view.ts";
 import { openLink } from "./join-cluster.ts";
-import { bindObjectApi, createObjectDeps, createRegistry } from "./object-paths.ts";
+import { bindObjectApi, createObjectDeps, createRegistry, reportHeat } from "./object-paths.ts";
 import type { System } from "./system.ts";
 
 export type OpenGateway = {
@@ -40,6 +41,7 @@ export async function openGateway(config: Config, system: System): Promise<OpenG
     const parts = { ...ports, registry, processName: link.processName, locality };
     const deps = createObjectDeps(config, system, parts, open);
     open.defer(() => deps.releaser.close());
+    open.use(reportHeat(config, deps, createNatsHeatReporter(link)));
     const { metadataStreams } = config.cluster;
     const indexLag = () => ports.metadata.indexLag();
     const cluster = createClusterView(deps, config, { link, lease, indexLag, metadataStreams });

@@ -6,6 +6,7 @@ import { bucketSettings } from "../config.ts";
 import { createTxidSource } from "../domain/ids.ts";
 import { registerCodingMetrics, registerProcessMetrics } from "../gateway/metrics.ts";
 import type { ObjectApi } from "../gateway/object-api.ts";
+import type { HeatReporter } from "../heat/heat-reports.ts";
 import { Alarms } from "../lib/alarms.ts";
 import { Semaphore } from "../lib/semaphore.ts";
 import { ActiveWrites } from "../object/active-writes.ts";
@@ -14,11 +15,13 @@ import type { ObjectDeps } from "../object/deps.ts";
 import { readFields } from "../object/fields.ts";
 import { getObject } from "../object/get.ts";
 import { headObject } from "../object/head.ts";
+import { startHeatReporting } from "../object/heat-reporting.ts";
 import { listObjects } from "../object/list.ts";
 import { createObjectMetrics } from "../object/metrics.ts";
 import { NodeLatency } from "../object/node-latency.ts";
 import { ObjectPatcher } from "../object/patch.ts";
 import { putObject } from "../object/put.ts";
+import { ReadHeat } from "../object/read-heat.ts";
 import { ReadPins } from "../object/read-pins.ts";
 import { Releaser } from "../object/release.ts";
 import { reserveMemory } from "../object/reserve-memory.ts";
@@ -26,6 +29,9 @@ import type { System } from "./system.ts";
 
 /** How long the blobs of a replaced version stay for readers that have its record but not yet its first bytes. */
 const RELEASE_DELAY_MS = 5_000;
+
+/** Of the reads that make an object hot: with fewer in one process there would have to be many that read it. */
+const HEAT_REPORTED_SHARE_MIN = 0.1;
 
 export function createRegistry(): Registry {
   const registry = new Registry();
@@ -58,6 +64,7 @@ export function createObjectDeps(
     ...{ ...ports, coder, clock, random, logger, faults, active, timeouts },
     releaser: new Releaser({ clock, logger, ...ports, active, ...waits }),
     latency: new NodeLatency(clock),
+    heat: new ReadHeat(clock),
     alarms: new Alarms(clock),
     metrics: createObjectMetrics(registry),
     stripes: new StripePool({ keptBytesMax: config.memory.inFlightBytesMax / 4 }),
@@ -66,6 +73,13 @@ export function createObjectDeps(
     settingsOf: (bucket) => bucketSettings(config, bucket),
     objectBytesMax: config.http.objectBytesMax,
   };
+}
+
+/** Tells of what is read often, where hot objects are to get more copies. */
+export function reportHeat(config: Config, { clock, heat }: ObjectDeps, reporter: HeatReporter): Disposable {
+  const { heatCopiesMax, heatReadsMin } = config.healing;
+  if (heatCopiesMax === 0) return { [Symbol.dispose]() {} };
+  return startHeatReporting({ clock, heat, reporter, readsMin: heatReadsMin * HEAT_REPORTED_SHARE_MIN });
 }
 
 export function createReadPins({ clock }: System): ReadPins {

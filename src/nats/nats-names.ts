@@ -48,6 +48,8 @@ export function natsNamesOf(clusterName: string) {
     memberSubjects: `${subjectPrefix}.member.*.*`,
     pinsSubject: (name: string) => `${subjectPrefix}.pins.${name}`,
     pinsSubjects: `${subjectPrefix}.pins.*`,
+    /** How often a process reads which objects. */
+    heatSubject: `${subjectPrefix}.heat`,
   });
 }
 

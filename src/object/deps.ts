@@ -15,6 +15,7 @@ import type { Wal } from "../wal/wal.ts";
 import type { ActiveWrites } from "./active-writes.ts";
 import type { ObjectMetrics } from "./metrics.ts";
 import type { NodeLatency } from "./node-latency.ts";
+import type { ReadHeat } from "./read-heat.ts";
 import type { ReadPins, RemotePins } from "./read-pins.ts";
 import type { Releaser } from "./release.ts";
 
@@ -55,6 +56,8 @@ export type ObjectDeps = {
   readonly pins: ReadPins;
   /** Those that readers of other processes stream from, as far as they have told. */
   readonly remotePins: RemotePins;
+  /** How often which objects are read here. */
+  readonly heat: ReadHeat;
   /** Writes of this process under way: recovery leaves them alone. */
   readonly active: ActiveWrites;
   /** Frees the blobs of replaced versions. */

@@ -23,6 +23,7 @@ export async function readFields(deps: ObjectDeps, request: FieldsRequest): Prom
     const json = projectHot(layout, await readHotPart(deps, hot), request.fields);
     if (json !== null) return { ...found, json, fromHotPart: hot.kind === "inline" };
   }
+  deps.heat.note(stored.record);
   const json = await withWholeDocument(deps, stored, (document) =>
     deps.coder.transform({ kind: "project", document, fields: request.fields }),
   );

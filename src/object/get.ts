@@ -21,6 +21,8 @@ export async function getObject(deps: ObjectDeps, request: GetRequest): Promise<
     const found = await findObject(deps, request);
     if (found.outcome !== "found") return found;
     const { record } = found.stored;
+    // What is inside its record gains nothing by more copies.
+    if (attempt === 1 && record.manifest.strategy !== "inline") deps.heat.note(record);
     const range = resolveRange(request, record);
     try {
       const body = await openBody(deps, found.stored, range?.start ?? 0, range?.end ?? record.sizeBytes);

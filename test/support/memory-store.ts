@@ -31,6 +31,7 @@ import type { ObjectDeps } from "../../src/object/deps.ts";
 import { getObject } from "../../src/object/get.ts";
 import { NodeLatency } from "../../src/object/node-latency.ts";
 import { createObjectMetrics } from "../../src/object/metrics.ts";
+import { ReadHeat } from "../../src/object/read-heat.ts";
 import type { RemotePins } from "../../src/object/read-pins.ts";
 import { ReadPins } from "../../src/object/read-pins.ts";
 import { Releaser } from "../../src/object/release.ts";
@@ -102,7 +103,7 @@ export function openMemoryStore(options: MemoryStoreOptions = {}) {
   const deps: ObjectDeps = {
     processName: "test",
     ...{ ...shared, metadata, membership, metrics, random: systemRandom, faults: noFaultPoints },
-    ...{ latency: new NodeLatency(clock), alarms: new Alarms(clock) },
+    ...{ heat: new ReadHeat(clock), latency: new NodeLatency(clock), alarms: new Alarms(clock) },
     coder: createInlineCoder({ clock, reedSolomon: createReedSolomon({ forceFallback: true }) }),
     stripes: new StripePool({ keptBytesMax: 0 }),
     releaser: new Releaser({ ...shared, releaseDelayMs: RELEASE_DELAY_MS, nodeMs: NODE_MS }),
