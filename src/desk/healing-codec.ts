@@ -59,6 +59,7 @@ const ledgerSchema: z.ZodType<HealingLedger> = z.object({
   jobs: z.array(jobSchema),
   incidents: z.array(incidentSchema),
   nodes: z.record(nodeName, memorySchema),
+  lacking: figures.nullable(),
 });
 
 export const ledgerCodec = createMessageCodec<HealingLedger>("the ledger of healing", ledgerSchema);
@@ -70,9 +71,7 @@ const deskRequestSchema = z.discriminatedUnion("ask", [
   z.object({
     ask: z.literal("control"),
     track,
-    paused: z.boolean().nullable(),
-    /** Null: leave it; "off": as configured. */
-    bytesPerSecond: z.union([count, z.literal("configured")]).nullable(),
+    change: z.object({ paused: z.boolean().optional(), bytesPerSecond: count.nullable().optional() }),
   }),
   z.object({ ask: z.literal("drain"), node: nodeName, draining: z.boolean() }),
   z.object({ ask: z.literal("remove"), node: nodeName }),

@@ -25,9 +25,11 @@ export type HealingLedger = {
   readonly jobs: readonly HealingJob[];
   readonly incidents: readonly Incident[];
   readonly nodes: Readonly<Record<NodeName, NodeMemory>>;
+  /** Blobs that lacked at the last audit, by the node that should have them; under "" those that have no node yet. Null before one. */
+  readonly lacking: Readonly<Record<string, number>> | null;
 };
 
-export const EMPTY_LEDGER: HealingLedger = { term: 0, jobs: [], incidents: [], nodes: {} };
+export const EMPTY_LEDGER: HealingLedger = { term: 0, jobs: [], incidents: [], nodes: {}, lacking: null };
 
 /** So many of each are remembered; what is not over yet is never forgotten for what is. */
 export const LEDGER_ENTRIES_MAX = 100;

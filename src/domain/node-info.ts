@@ -42,6 +42,8 @@ export type ProcessRole = (typeof PROCESS_ROLES)[number];
 export type ProcessInfo = {
   readonly name: string;
   readonly role: ProcessRole;
+  /** Names this one start of it. */
+  readonly instance: string;
   /** live: heard of lately. suspect: silent for a moment. down: silent for longer; its place may be taken. */
   readonly state: "live" | "suspect" | "down";
   /** Where it listens, or null. */

@@ -5,6 +5,8 @@ import type { BackgroundWork, RunningWork, RunOptions } from "../lib/background-
 import { runInBackground } from "../lib/background-work.ts";
 import type { Throttle } from "../lib/throttle.ts";
 
+type StepOutcome = Parameters<NonNullable<RunOptions["onStep"]>>[1];
+
 /** One track as this process takes part in it. */
 export type TrackWork = {
   readonly track: Track;
@@ -13,12 +15,13 @@ export type TrackWork = {
   /** What operators may set; null for a track that has nothing to bound. */
   readonly throttle: Throttle | null;
   figures?(): Readonly<Record<string, number>>;
-  /** Somebody wants a run now; `runs` counts such wishes. */
-  runNow?(runs: number): void;
+  /** Somebody wants a run now, whatever its schedule says: the next step may not be idle before that run has ended. */
+  runNow?(): void;
 };
 
 /** Disposing ends all works and waits for the steps under way. */
 export type RunningTracks = AsyncDisposable & {
+  /** Of each track, with `runs` among the figures: the last run asked for that has ended. */
   reports(): readonly TrackReport[];
   wake(track: Track): void;
 };
@@ -52,8 +55,10 @@ class RunningTrack {
   /** Bytes per second that hold where operators have set nothing. */
   readonly #configured: number | null;
   #isPaused = false;
-  /** Runs asked for before this process began are not its own. */
+  /** The last run that was asked for, and when; those from before this process began are not its own. */
   #runs: number | null = null;
+  #askedAtMs = Number.NEGATIVE_INFINITY;
+  #runsEnded = 0;
 
   constructor(of: TrackWork, options: TracksOptions) {
     this.track = of.track;
@@ -61,7 +66,7 @@ class RunningTrack {
     this.#options = options;
     this.#configured = of.throttle?.perSecond ?? null;
     this.#works = of.works.map((work) =>
-      runInBackground(work, { ...options, onStep: (_, ...told) => options.onStep?.(of.track, ...told) }),
+      runInBackground(work, { ...options, onStep: (_, outcome, elapsedMs) => this.#onStep(outcome, elapsedMs) }),
     );
   }
 
@@ -70,8 +75,10 @@ class RunningTrack {
     this.#isPaused = paused;
     this.#of.throttle?.setRate(bytesPerSecond ?? this.#configured);
     for (const work of this.#works) work.pause(paused);
-    if (this.#runs !== null && runs > this.#runs) {
-      this.#of.runNow?.(runs);
+    if (this.#runs === null) this.#runsEnded = runs;
+    else if (runs > this.#runs) {
+      this.#askedAtMs = this.#options.clock.monotonicMs();
+      this.#of.runNow?.();
       this.wake();
     }
     this.#runs = runs;
@@ -95,8 +102,15 @@ class RunningTrack {
       process: this.#options.processName,
       bytesPerSecondMax: this.#of.throttle?.perSecond ?? null,
       paused: this.#isPaused,
-      figures: this.#of.figures?.() ?? {},
+      figures: { ...this.#of.figures?.(), runs: this.#runsEnded },
     };
+  }
+
+  /** A run ends where a step that began after it was asked for finds nothing more to do. */
+  #onStep(outcome: StepOutcome, elapsedMs: number): void {
+    const { clock, onStep } = this.#options;
+    if (outcome === "idle" && clock.monotonicMs() - elapsedMs >= this.#askedAtMs) this.#runsEnded = this.#runs ?? 0;
+    onStep?.(this.track, outcome, elapsedMs);
   }
 
   async end(): Promise<void> {

@@ -103,6 +103,7 @@ export class MemberView {
       .map(({ role, name, record, health, uptimeMs, load }) => ({
         ...{ role, name, uptimeMs, load },
         state: processStateOf(health, nowMs, this.#rules),
+        instance: record.instance,
         address: record.address,
         region: record.region,
         zone: record.zone,

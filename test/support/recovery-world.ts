@@ -297,7 +297,7 @@ function short(id: string): string {
   return id.slice(20);
 }
 
-const IDENTITY = { address: null, version: "", load: {} };
+const IDENTITY = { instance: "", address: null, version: "", load: {} };
 
 function unknown(code: "metadata_unavailable" | "wal_unavailable" | "deadline_exceeded"): StoreError {
   return new StoreError(code, "No answer in time", { retriable: true });

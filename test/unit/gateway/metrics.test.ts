@@ -171,6 +171,7 @@ describe("clusterHealth() and clusterTotals()", () => {
     const nodes = createTestCluster(["live", "live", "down"]).nodes();
     const seen = {
       state: "live",
+      instance: "1",
       address: null,
       region: "r",
       zone: "z",

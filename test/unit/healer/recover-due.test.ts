@@ -6,7 +6,7 @@ import { sampleIntent } from "../../support/sample-records.ts";
 const BOUNDS = { writerGoneMs: 5_000, writerThereMs: 120_000 };
 
 function process(name: string, state: ProcessInfo["state"], uptimeMs: number, silentMs = 0): ProcessInfo {
-  const place = { address: null, region: "r", zone: "z", version: "1", load: {} };
+  const place = { instance: "1", address: null, region: "r", zone: "z", version: "1", load: {} };
   return { name, role: "gateway", state, uptimeMs, silentMs, ...place };
 }
 
