@@ -11,18 +11,14 @@ export type AuditedLosses = {
   readonly node: NodeName | null;
 };
 
-/**
- * Incidents that are over by what an audit found, as they are then. One that was noticed after the audit began is left to
- * the next: `isCovered` tells.
- */
+/** Those of `incidents` that are over by what an audit found, as they are then. Only such as were noticed before it began. */
 export function endIncidents(
   incidents: readonly Incident[],
   found: AuditedLosses,
   repairMsOf: (incident: Incident) => number,
-  isCovered: (incident: Incident) => boolean,
 ): Incident[] {
   return incidents.flatMap((incident) => {
-    if (incident.repairMs !== null || !isCovered(incident)) return [];
+    if (incident.repairMs !== null) return [];
     // An audit of one node says nothing of the others.
     if (found.node !== null && found.node !== incident.node) return [];
     const lacking = incident.node === null ? found.lacking : found.lackingOf(incident.node);

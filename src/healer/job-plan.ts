@@ -19,7 +19,6 @@ export type JobFinding = {
   readonly unclaimed: number;
   /** Pieces of work that it added to the queue. */
   readonly queued: number;
-  readonly objects: number;
 };
 
 /** What a term has learnt for one job. */
@@ -102,7 +101,10 @@ function planRecovery(memory: JobMemory, { urgent, isNodeSettled }: JobSight): J
     result,
   };
   if (!isNodeSettled) {
-    return { step: { next: "end", failure: "the node is away: it is looked after when it returns" }, progress: mending };
+    return {
+      step: { next: "end", failure: "the node is away: it is looked after when it returns" },
+      progress: mending,
+    };
   }
   if (finding === null) return { step: { next: "audit" }, progress: mending };
   if (finding.lacking > 0) {
@@ -141,7 +143,10 @@ function resultOf(finding: JobFinding | null): Readonly<Record<string, number>> 
 }
 
 /** The progress of all together where each knows how far it has to go, else how many of them have ended. */
-function sumOf(reports: readonly TrackReport[], ended: readonly TrackReport[]): Pick<HealingJob, "done" | "total" | "unit"> {
+function sumOf(
+  reports: readonly TrackReport[],
+  ended: readonly TrackReport[],
+): Pick<HealingJob, "done" | "total" | "unit"> {
   const known = reports.flatMap(({ progress }) => (progress === null || progress.total === null ? [] : [progress]));
   const [first] = known;
   if (first === undefined || known.length < reports.length - ended.length) {

@@ -1,4 +1,6 @@
 import type { LeaseGrant } from "../lease/lease.ts";
+import type { BackgroundWork } from "../lib/background-work.ts";
+import { runInBackground } from "../lib/background-work.ts";
 import type { Deadline } from "../lib/deadline.ts";
 import { deadlineIn } from "../lib/deadline.ts";
 import type { Wal } from "../wal/wal.ts";
@@ -35,6 +37,8 @@ export type RecoveryStatus = {
 /** Disposing waits for the round under way. */
 export type Recovery = AsyncDisposable & { status(): RecoveryStatus };
 
+export type RecoveryWork = BackgroundWork & { status(): RecoveryStatus };
+
 export type RecoveryDeps = RecoverDeps & {
   readonly wal: Wal & {
     /** Lets go of what is settled, where the log does not do so by itself. */
@@ -60,27 +64,17 @@ const TRIM_INTERVAL_MS = 10_000;
 
 /**
  * Looks again and again for intents that nobody works on: of writers that died, of writes whose outcome was unknown, or
- * whose clean-up met a node that was away.
+ * whose clean-up met a node that was away. A step is one look at all that are open.
  */
-export function startRecovery(deps: RecoveryDeps, mode: RecoveryMode = { kind: "alone" }): Recovery {
+export function createRecovery(deps: RecoveryDeps, mode: RecoveryMode = { kind: "alone" }): RecoveryWork {
   const policy = policyOf(deps, mode);
   const looks = new Looks(deps.clock);
   const total = { finished: 0, resurrected: 0, rolledBack: 0, left: 0 };
   let lastRoundAtMs: number | null = null;
   let openIntents: number | null = null;
   let trimmedAtMs = deps.clock.monotonicMs();
-  let stopped = false;
-  let round: Promise<void> = Promise.resolve();
-  let timer = deps.clock.startTimer(mode.kind === "alone" ? ALONE_INTERVAL_MS : 0, run);
-
-  function run(): void {
-    round = runRound()
-      .catch((cause: unknown) => deps.logger.warn({ cause: String(cause) }, "a round of recovery failed"))
-      .finally(() => {
-        const leadingMs = openIntents === 0 ? IDLE_INTERVAL_MS : BUSY_INTERVAL_MS;
-        if (!stopped) timer = deps.clock.startTimer(mode.kind === "alone" ? ALONE_INTERVAL_MS : leadingMs, run);
-      });
-  }
+  // A store in one process has settled what it found when it opened.
+  let isFirst = mode.kind === "alone";
 
   async function runRound(): Promise<void> {
     const beganMs = deps.clock.monotonicMs();
@@ -96,17 +90,27 @@ export function startRecovery(deps: RecoveryDeps, mode: RecoveryMode = { kind: "
   }
 
   return {
+    name: "recover",
+    async step() {
+      if (!isFirst) await runRound();
+      isFirst = false;
+      const leadingMs = openIntents === 0 ? IDLE_INTERVAL_MS : BUSY_INTERVAL_MS;
+      return { state: "idle", againInMs: mode.kind === "alone" ? ALONE_INTERVAL_MS : leadingMs };
+    },
+    progress: () => null,
     status: () => ({
       lastRoundAgoMs: lastRoundAtMs === null ? null : Math.round(deps.clock.monotonicMs() - lastRoundAtMs),
       openIntents,
       counts: { ...total },
     }),
-    async [Symbol.asyncDispose]() {
-      stopped = true;
-      timer.cancel();
-      await round;
-    },
   };
+}
+
+/** Recovery by itself, without other tracks. */
+export function startRecovery(deps: RecoveryDeps, mode: RecoveryMode = { kind: "alone" }): Recovery {
+  const work = createRecovery(deps, mode);
+  const running = runInBackground(work, deps);
+  return { status: work.status, [Symbol.asyncDispose]: () => running[Symbol.asyncDispose]() };
 }
 
 function policyOf({ membership }: RecoveryDeps, mode: RecoveryMode): RecoverPolicy {

@@ -1,0 +1,103 @@
+import type { BlobStore } from "../blob/blob-store.ts";
+import { decodeDescriptor } from "../domain/blob.ts";
+import type { BlobInfo } from "../domain/blob.ts";
+import { isStoreError } from "../domain/errors.ts";
+import type { PlacedBlob } from "../domain/manifest.ts";
+import type { Work } from "../domain/work.ts";
+import type { Clock } from "../lib/clock.ts";
+import { deadlineIn } from "../lib/deadline.ts";
+import type { Throttle } from "../lib/throttle.ts";
+import type { WorkQueue } from "../work/work-queue.ts";
+
+export type VerifyDeps = {
+  readonly clock: Clock;
+  readonly queue: Pick<WorkQueue, "add">;
+  /** Of bytes that the node reads of itself for this. */
+  readonly throttle: Throttle;
+  /** One wait on the node or the queue. */
+  readonly waitMs: number;
+};
+
+export type VerifyStatus = {
+  readonly count: number;
+  /** A little off where blobs come and go meanwhile. */
+  readonly total: number;
+  readonly bad: number;
+  readonly bytes: number;
+  readonly isDone: boolean;
+};
+
+const BLOBS_PER_PAGE = 64;
+const BLOBS_AT_ONCE = 4;
+
+/**
+ * Has a node verify everything that it holds, page by page, and queues the mending of what is bad. The node reads itself:
+ * only the outcome travels.
+ */
+export class NodeVerification {
+  readonly #deps: VerifyDeps;
+  readonly #store: BlobStore;
+  #after = "";
+  #status: VerifyStatus = { count: 0, total: 0, bad: 0, bytes: 0, isDone: false };
+
+  constructor(deps: VerifyDeps, store: BlobStore) {
+    this.#deps = deps;
+    this.#store = store;
+  }
+
+  status(): VerifyStatus {
+    return this.#status;
+  }
+
+  /** One page. @throws {StoreError} of the node or the queue: the page is then verified again */
+  async step(signal: AbortSignal): Promise<void> {
+    if (this.#status.isDone) return;
+    const { blobCount } = await this.#store.usage();
+    const page = await this.#store.list(this.#after, BLOBS_PER_PAGE, this.#soon());
+    const blobs = page.values();
+    const bad: boolean[] = [];
+    // All draw from the one iterator.
+    const work = async () => {
+      for (const blob of blobs) if (!signal.aborted) bad.push(await this.#isBad(blob, signal));
+    };
+    await Promise.all(Array.from({ length: BLOBS_AT_ONCE }, work));
+    if (signal.aborted) return;
+    const count = this.#status.count + page.length;
+    const isDone = page.length < BLOBS_PER_PAGE;
+    this.#after = page.at(-1)?.id ?? this.#after;
+    this.#status = {
+      ...{ count, isDone },
+      total: isDone ? count : Math.max(count, blobCount),
+      bad: this.#status.bad + bad.filter(Boolean).length,
+      bytes: page.reduce((sum, { payloadBytes }) => sum + payloadBytes, this.#status.bytes),
+    };
+  }
+
+  async #isBad({ id, payloadBytes }: BlobInfo, signal: AbortSignal): Promise<boolean> {
+    await this.#deps.throttle.take(payloadBytes, signal);
+    if (signal.aborted) return false;
+    try {
+      if ((await this.#store.verify(id, this.#soon())).length === 0) return false;
+    } catch (cause) {
+      // Deleted since it was listed.
+      if (isStoreError(cause, "blob_not_found")) return false;
+      if (!isStoreError(cause, "blob_damaged")) throw cause;
+    }
+    await this.#deps.queue.add(await this.#mending({ id, node: this.#store.node }), this.#soon());
+    return true;
+  }
+
+  async #mending(blob: PlacedBlob): Promise<Work> {
+    const described = await this.#store.describe(blob.id, this.#soon()).catch((cause: unknown) => {
+      if (isStoreError(cause, "blob_damaged")) return null;
+      throw cause;
+    });
+    if (described === null) return { kind: "identify", urgency: 1, blob };
+    const { bucket, key } = decodeDescriptor(described.descriptor).record;
+    return { kind: "mend", urgency: 1, reason: "damaged", suspects: [blob], bucket, key };
+  }
+
+  #soon() {
+    return deadlineIn(this.#deps.clock, this.#deps.waitMs);
+  }
+}
