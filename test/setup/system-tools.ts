@@ -2,8 +2,8 @@
 import { spawnSync } from "node:child_process";
 
 /**
- * Debian packages by the command they bring: faults are injected with `strace`, networks are cut with the next two, and
- * disks lose their power with the others.
+ * Debian packages by the command they bring: faults are injected with `strace`, networks are cut with the next two,
+ * disks lose their power with those behind them, and the last gives a process a clock of its own.
  */
 const TOOLS = {
   strace: "strace",
@@ -11,6 +11,7 @@ const TOOLS = {
   iptables: "iptables",
   mount: "mount",
   "mkfs.ext4": "e2fsprogs",
+  faketime: "faketime",
 } as const;
 /** How each says that it is there. */
 const VERSION_FLAGS: Readonly<Record<string, string>> = { ip: "-V", "mkfs.ext4": "-V" };

@@ -5,9 +5,10 @@ import { join } from "node:path";
 import { Registry } from "prom-client";
 import type { BlobStore } from "../../src/blob/blob-store.ts";
 import { createHttpBlobStore } from "../../src/blob/http-blob-store.ts";
-import type { NodeName } from "../../src/domain/ids.ts";
+import type { BlobId, NodeName } from "../../src/domain/ids.ts";
 import { blobSetsOf, placedBlobsOf } from "../../src/domain/manifest.ts";
 import type { StoredRecord } from "../../src/domain/record.ts";
+import { isDirty } from "../../src/domain/record.ts";
 import { systemClock } from "../../src/lib/clock.ts";
 import { deadlineIn } from "../../src/lib/deadline.ts";
 import { silentLogger } from "../../src/lib/logger.ts";
@@ -27,6 +28,11 @@ export type ClusterInspector = AsyncDisposable & {
   orphans(): Promise<string[]>;
   /** Blobs that a record names and its node does not have. */
   missing(): Promise<string[]>;
+  /** Blobs that a record names and whose bytes are not what they should be: every cell is read. Only of nodes that run. */
+  damaged(): Promise<string[]>;
+  /** Keys of records that lack a blob. */
+  dirtyKeys(): Promise<string[]>;
+  countBlobs(node: string): Promise<number>;
 };
 
 const WAIT_MS = 20_000;
@@ -112,6 +118,24 @@ export async function openInspector(cluster: LocalCluster): Promise<ClusterInspe
     async missing() {
       const { named, held } = await compare();
       return [...named].filter((name) => !held.has(name));
+    },
+    async damaged() {
+      const { named, held } = await compare();
+      const byName = new Map(stores.map(([node, store]) => [node.name, store]));
+      const bad: string[] = [];
+      for (const name of [...named].filter((each) => held.has(each))) {
+        const [id, node] = name.split("@") as [BlobId, string];
+        const damages = await (byName.get(node) as BlobStore).verify(id, soon());
+        if (damages.length > 0) bad.push(`${name}: ${damages[0]?.reason}`);
+      }
+      return bad;
+    },
+    async dirtyKeys() {
+      return (await records()).filter(({ record }) => isDirty(record)).map(({ record }) => record.key);
+    },
+    async countBlobs(node: string) {
+      const { held } = await compare();
+      return [...held].filter((name) => name.endsWith(`@${node}`)).length;
     },
     [Symbol.asyncDispose]: () => opened.disposeAsync(),
   };
