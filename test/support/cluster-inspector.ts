@@ -24,7 +24,10 @@ import type { LocalCluster } from "./cluster.ts";
 export type ClusterInspector = AsyncDisposable & {
   records(): Promise<StoredRecord[]>;
   openIntents(): Promise<string[]>;
-  /** Sealed blobs that no record names, as `id@node`. Only of nodes that run. */
+  /**
+   * Sealed blobs with content that no record names, as `id@node`. Only of nodes that run. Kept records come and go behind the
+   * records, and the collector sees to those.
+   */
   orphans(): Promise<string[]>;
   /** Blobs that a record names and its node does not have. */
   missing(): Promise<string[]>;
@@ -113,7 +116,7 @@ export async function openInspector(cluster: LocalCluster): Promise<ClusterInspe
     },
     async orphans() {
       const { named, held } = await compare();
-      return [...held].filter((name) => !named.has(name));
+      return [...held].filter((name) => !named.has(name) && !name.includes(".record."));
     },
     async missing() {
       const { named, held } = await compare();
