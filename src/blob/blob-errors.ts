@@ -59,3 +59,10 @@ export function writerAborted(node: NodeName, id: BlobId): StoreError {
     retriable: true,
   });
 }
+
+export function cellRefused(node: NodeName, id: BlobId, index: number): StoreError {
+  return new StoreError(
+    "write_conflict",
+    `Cannot mend cell ${index} of blob ${id} on node ${node}: its seal vouches for other bytes`,
+  );
+}

@@ -64,6 +64,13 @@ export type BlobStore = {
    * for as long as it may still be on its way: its `put` or `seal` then rejects with `write_conflict`.
    */
   delete(ids: readonly BlobId[], deadline: Deadline): Promise<number>;
+  /**
+   * Puts the right bytes of one cell back, as the blob's own seal knows them: durable when resolved, and either the old bytes or
+   * the new ones are there after a crash. Idempotent. The payload's memory is the node's until then.
+   * @throws {StoreError} `blob_not_found`, `blob_damaged` the blob's own frame is broken, `write_conflict` the seal says that
+   * these are not the bytes of the cell, `node_full` there is no room to write them
+   */
+  mendCell(id: BlobId, index: number, payload: Uint8Array, deadline: Deadline): Promise<void>;
   /** Reads every cell of a blob and compares checksums. Empty when all is well. @throws {StoreError} `blob_not_found` */
   verify(id: BlobId, deadline: Deadline): Promise<BlobDamage[]>;
   usage(): Promise<NodeUsage>;

@@ -36,6 +36,7 @@ import {
   decodeStatsAnswer,
   decodeVerifyAnswer,
   encodeListRequest,
+  encodeMendRequest,
   encodeReadRequest,
   encodeVerifyRequest,
   WIRE_PATHS,
@@ -175,6 +176,13 @@ class HttpBlobStore implements BlobStore {
     return decodeVerifyAnswer(await this.#ask("verify a blob", WIRE_PATHS.verify, request, deadline), id);
   }
 
+  async mendCell(id: BlobId, index: number, payload: Uint8Array, deadline: Deadline): Promise<void> {
+    this.#assertOpen("mend a cell");
+    if (this.#leaving.has(id)) await this.#untilDeleted(id, "mend a cell", deadline);
+    const request = encodeMendRequest({ id, index, payload, waitMs: this.#waitMs(deadline) });
+    await this.#ask("mend a cell", WIRE_PATHS.mend, request, deadline, { mutates: true });
+  }
+
   async usage(): Promise<NodeUsage> {
     this.#assertOpen("measure usage");
     const deadline = deadlineIn(this.#clock, USAGE_WAIT_MS);
@@ -243,10 +251,16 @@ class HttpBlobStore implements BlobStore {
   }
 
   /** One request with one answer of one frame. */
-  async #ask(action: string, target: string, payload: Uint8Array, deadline: Deadline): Promise<Buffer> {
+  async #ask(
+    action: string,
+    target: string,
+    payload: Uint8Array,
+    deadline: Deadline,
+    { mutates } = { mutates: false },
+  ): Promise<Buffer> {
     let answer = NO_PAYLOAD;
     await this.#link.call({
-      ...{ action, target, payload, deadline, mutates: false },
+      ...{ action, target, payload, deadline, mutates },
       place: (_kind, _meta, bytes) => Buffer.allocUnsafe(bytes),
       take: (frame) => {
         answer = frame.payload as Buffer<ArrayBuffer>;

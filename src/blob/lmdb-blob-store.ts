@@ -11,6 +11,7 @@ import { deadlineIn, withDeadline } from "../lib/deadline.ts";
 import type { Logger } from "../lib/logger.ts";
 import { LIMITS } from "../limits.ts";
 import { BarredBlobs } from "./barred-blobs.ts";
+import { mendBlobCell } from "./blob-mending.ts";
 import { blobBarred, nodeClosed, nodeFenced, nodeFull, waitTooLong, writerConflict } from "./blob-errors.ts";
 import { listBlobs, readBlobCells, verifyBlob, type ReaderDeps } from "./blob-reader.ts";
 import { removeBlobs, sweepUnsealed } from "./blob-removal.ts";
@@ -217,6 +218,17 @@ class LmdbBlobStore implements BlobStore {
 
   verify(id: BlobId, deadline: Deadline): Promise<BlobDamage[]> {
     return this.#attempt("verify a blob", () => verifyBlob(this.#reader, id, deadline));
+  }
+
+  mendCell(id: BlobId, index: number, payload: Uint8Array, deadline: Deadline): Promise<void> {
+    return this.#attempt("mend a cell", async () => {
+      this.#assertWritable(payload.length);
+      const earlier = this.#underWay([id], deadline);
+      if (earlier.length > 0) await this.#within(deadline, Promise.allSettled(earlier), "what is under way");
+      this.#assertServing("mend a cell");
+      const put = (volume: LmdbVolume, key: Buffer, value: Uint8Array) => this.#write(volume, key, value);
+      await mendBlobCell({ ...this.#removal(), put }, id, index, payload, deadline);
+    });
   }
 
   usage(): Promise<NodeUsage> {

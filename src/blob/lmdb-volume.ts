@@ -256,6 +256,13 @@ export class LmdbVolume {
     return this.#lastPageMax + pages <= pagesMax;
   }
 
+  /** True when a value that is here already may be written anew: the old one leaves its pages only afterwards. */
+  admitsAgain(valueBytes: number): boolean {
+    const pagesMax = (this.boundBytes / LIMITS.pageBytes) * REUSE_FILL_SHARE - BATCH_SPARE_PAGES;
+    this.#measurePages();
+    return this.#lastPageMax + pagesOf(valueBytes) <= pagesMax;
+  }
+
   /** Opens a volume that was full for writes again when enough of it has been deleted. */
   reopenForWrites(valueBytes: number): boolean {
     const stats = this.#stats();

@@ -6,7 +6,15 @@ import { assert } from "../lib/assert.ts";
 import type { Clock } from "../lib/clock.ts";
 import { LIMITS } from "../limits.ts";
 import { BarredBlobs } from "./barred-blobs.ts";
-import { blobBarred, blobNotFound, nodeClosed, readGivenUp, writerAborted, writerConflict } from "./blob-errors.ts";
+import {
+  blobBarred,
+  blobNotFound,
+  cellRefused,
+  nodeClosed,
+  readGivenUp,
+  writerAborted,
+  writerConflict,
+} from "./blob-errors.ts";
 import type { BlobDamage, BlobStore, BlobWriter, SealedBlob } from "./blob-store.ts";
 
 type StoredCell = { readonly payload: Uint8Array; readonly checksum: CellChecksum };
@@ -119,6 +127,15 @@ export class MemoryBlobStore implements BlobStore {
         ? []
         : [{ id, cellIndex, reason: "its bytes do not match their checksum" }],
     );
+  }
+
+  async mendCell(id: BlobId, index: number, payload: Uint8Array): Promise<void> {
+    this.#assertOpen("mend a cell");
+    const { cells } = this.#find(id);
+    const cell = cells[index];
+    if (cell === undefined || cellChecksum(payload, id, index) !== cell.checksum)
+      throw cellRefused(this.node, id, index);
+    cell.payload.set(payload);
   }
 
   async usage(): Promise<NodeUsage> {

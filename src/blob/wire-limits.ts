@@ -24,8 +24,10 @@ export const WIRE_LIMITS = Object.freeze({
   readAnswerBytesTarget: 1 * MIB,
   readAnswerCellsMax: 1_024,
   listMax: 5_000,
-  /** Any request but a batch and a writer. */
+  /** Any request but a batch, a writer and a cell to mend. */
   requestBytesMax: 4 * KIB,
+  /** A cell and what it is. */
+  mendRequestBytesMax: LIMITS.cellBytesMax + 4 * KIB,
   errorMessageBytesMax: 2 * KIB,
   /** A refusal comes from nobody who has proved anything: little of it is read. */
   refusalBytesMax: 4 * KIB,

@@ -20,6 +20,7 @@ export const WIRE_PATHS = Object.freeze({
   read: "/v1/read",
   list: "/v1/list",
   verify: "/v1/verify",
+  mend: "/v1/mend",
   stats: "/v1/stats",
 });
 
@@ -36,6 +37,12 @@ export type ReadRequest = {
   readonly waitMs: number;
 };
 export type ListRequest = { readonly after: string; readonly limit: number; readonly waitMs: number };
+export type MendRequest = {
+  readonly id: BlobId;
+  readonly index: number;
+  readonly waitMs: number;
+  readonly payload: Uint8Array;
+};
 export type VerifyRequest = { readonly id: BlobId; readonly waitMs: number };
 
 export function encodeAnswerMeta({ state, isLast }: AnswerMeta): Buffer {
@@ -156,6 +163,26 @@ export function encodeVerifyRequest(request: VerifyRequest): Buffer {
 
 export function decodeVerifyRequest(bytes: Buffer): VerifyRequest {
   return decodeWhole(bytes, (reader) => ({ id: reader.blobId(), waitMs: readWait(reader) }));
+}
+
+/** Layout: id text8, cell index u32, wait ms u32, payload bytes32. */
+export function encodeMendRequest(request: MendRequest): Buffer {
+  const writer = new WireWriter(1 + request.id.length + 12 + request.payload.length);
+  writer.text8(request.id);
+  writer.u32(request.index);
+  writer.u32(request.waitMs);
+  writer.bytes32(request.payload);
+  return writer.bytes;
+}
+
+/** The payload is a view of `bytes`. */
+export function decodeMendRequest(bytes: Buffer): MendRequest {
+  return decodeWhole(bytes, (reader) => ({
+    id: reader.blobId(),
+    index: reader.u32(),
+    waitMs: readWait(reader),
+    payload: reader.bytes32(),
+  }));
 }
 
 /** A blob has at most so many damages told; the first is enough to rebuild it. */

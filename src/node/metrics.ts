@@ -8,6 +8,7 @@ export type NodeOperation =
   | "read"
   | "list"
   | "verify"
+  | "mend"
   | "stats"
   | "health"
   | "metrics"

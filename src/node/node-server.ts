@@ -10,6 +10,7 @@ import { ClusterProof } from "../blob/node-proof.ts";
 import { WIRE_LIMITS } from "../blob/wire-limits.ts";
 import {
   decodeListRequest,
+  decodeMendRequest,
   decodeVerifyRequest,
   encodeListAnswer,
   encodeStatsAnswer,
@@ -31,7 +32,15 @@ import { startHttpServer, type HttpServer } from "../runtime/http-server.ts";
 import { serveBatch } from "./batch-route.ts";
 import { CellMemory, type CellDeps } from "./cell-memory.ts";
 import { createNodeMetrics, type NodeOperation } from "./metrics.ts";
-import { asRefusal, readRequest, sendAnswer, sendFailure, toldError, type NodeRequest } from "./node-exchange.ts";
+import {
+  asRefusal,
+  readRequest,
+  sendAnswer,
+  sendFailure,
+  takeMemory,
+  toldError,
+  type NodeRequest,
+} from "./node-exchange.ts";
 import { NodeSessions } from "./node-sessions.ts";
 import { serveRead } from "./read-route.ts";
 import { rawRefusal, Refusal, sendRefusal } from "./refusal.ts";
@@ -68,6 +77,8 @@ const KEEP_ALIVE_MS = 65_000;
 const HEADER_BYTES_MAX = 8 * KIB;
 const IDLE_MS = 30_000;
 const MEMORY_BYTES_MAX = 256 * MIB;
+const MEND_WAIT_MS = 10_000;
+const EMPTY = Buffer.alloc(0);
 
 /** Listens, and answers until closed. The store is its caller's. @throws {Error} of the system when it cannot listen */
 export async function startNodeServer(parts: NodeServerParts, settings: NodeServerSettings): Promise<NodeServer> {
@@ -129,6 +140,7 @@ const ROUTES: ReadonlyMap<string, Route> = new Map<string, Route>([
   [WIRE_PATHS.read, { operation: "read", serve: serveRead }],
   [WIRE_PATHS.list, { operation: "list", serve: serveList }],
   [WIRE_PATHS.verify, { operation: "verify", serve: serveVerify }],
+  [WIRE_PATHS.mend, { operation: "mend", serve: serveMend }],
   [WIRE_PATHS.stats, { operation: "stats", serve: serveStats }],
 ]);
 
@@ -208,6 +220,18 @@ async function serveList(deps: ServerDeps, request: NodeRequest): Promise<void> 
 async function serveVerify(deps: ServerDeps, request: NodeRequest): Promise<void> {
   const { id, waitMs } = decodeVerifyRequest(await readRequest(request, WIRE_LIMITS.requestBytesMax));
   await sendAnswer(deps, request, encodeVerifyAnswer(await deps.store.verify(id, deadlineIn(deps.clock, waitMs))));
+}
+
+async function serveMend(deps: ServerDeps, request: NodeRequest): Promise<void> {
+  const permit = await takeMemory(deps, WIRE_LIMITS.mendRequestBytesMax, MEND_WAIT_MS);
+  try {
+    const wanted = decodeMendRequest(await readRequest(request, WIRE_LIMITS.mendRequestBytesMax));
+    const { id, index, payload, waitMs } = wanted;
+    await deps.store.mendCell(id, index, payload, deadlineIn(deps.clock, waitMs));
+  } finally {
+    permit.release();
+  }
+  await sendAnswer(deps, request, EMPTY);
 }
 
 async function serveStats(deps: ServerDeps, request: NodeRequest): Promise<void> {

@@ -49,6 +49,9 @@ describe("messages between node and client", () => {
     expect(messages.decodeReadEnd(bytesOf("read end"))).toBe(true);
     expect(messages.decodeListRequest(bytesOf("list request"))).toEqual(values.LIST);
     expect(messages.decodeListAnswer(bytesOf("list answer"))).toEqual(values.INFOS);
+    expect(comparable(messages.decodeMendRequest(bytesOf("mend request")))).toEqual(
+      comparable({ id: values.ID, index: 3, waitMs: 30, payload: Buffer.from("payload") }),
+    );
     expect(messages.decodeVerifyRequest(bytesOf("verify request"))).toEqual({ id: values.ID, waitMs: 30 });
     expect(messages.decodeVerifyAnswer(bytesOf("verify answer"), values.ID)).toEqual(values.DAMAGES);
     expect(messages.decodeStatsAnswer(bytesOf("stats answer"))).toEqual(values.USAGE);
@@ -77,6 +80,7 @@ describe("messages between node and client", () => {
       "read request": messages.decodeReadRequest,
       "list request": messages.decodeListRequest,
       "list answer": messages.decodeListAnswer,
+      "mend request": messages.decodeMendRequest,
       "verify request": messages.decodeVerifyRequest,
       "stats answer": messages.decodeStatsAnswer,
       hello: (bytes: Buffer) => values.PROOF.openHello(bytes),

@@ -99,6 +99,7 @@ export const ENCODED: Readonly<Record<string, Uint8Array>> = {
   "read end": messages.encodeReadEnd(true),
   "list request": messages.encodeListRequest(LIST),
   "list answer": messages.encodeListAnswer(INFOS),
+  "mend request": messages.encodeMendRequest({ id: ID, index: 3, waitMs: 30, payload: Buffer.from("payload") }),
   "verify request": messages.encodeVerifyRequest({ id: ID, waitMs: 30 }),
   "verify answer": messages.encodeVerifyAnswer(DAMAGES),
   "stats answer": messages.encodeStatsAnswer(USAGE),
