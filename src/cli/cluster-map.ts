@@ -19,7 +19,7 @@ export function drawCluster(health: Fields, stats: Fields): string[] | null {
   return [
     ...headline(health, stats),
     "",
-    ...table(["GATEWAYS", ...PROCESS_COLUMNS, "BEHIND"], ofRole("gateway").map(gatewayRow)),
+    ...table(["GATEWAYS", ...PROCESS_COLUMNS, "BEHIND", "CACHE", "CACHE HITS"], ofRole("gateway").map(gatewayRow)),
     "",
     ...table(
       ["HEALERS", ...PROCESS_COLUMNS, "OPEN INTENTS", "EVENTS TO SEND"],
@@ -53,7 +53,14 @@ function headline(health: Fields, stats: Fields): string[] {
 }
 
 function gatewayRow(process: Fields): string[] {
-  return [...processRow(process, signOf(process["state"])), count(heardLoadOf(process)["indexLag"], "commit")];
+  const { indexLag, cacheBytes, cacheHits, cacheMisses } = heardLoadOf(process);
+  const asked = Number(cacheHits) + Number(cacheMisses);
+  return [
+    ...processRow(process, signOf(process["state"])),
+    count(indexLag, "commit"),
+    bytes(cacheBytes),
+    asked > 0 ? `${Math.round((100 * Number(cacheHits)) / asked)} %` : "-",
+  ];
 }
 
 function healerRow(process: Fields, leader: unknown): string[] {

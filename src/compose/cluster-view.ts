@@ -18,7 +18,7 @@ const COORDINATION_MS = 1_500;
 export function createEmbeddedView(deps: ObjectDeps, config: Config): ClusterView {
   const soon = () => deadlineIn(deps.clock, deps.timeouts.metadataMs);
   return {
-    ...viewOfNodes(deps, config),
+    ...viewOfProcess(deps, config),
     processes: () => [],
     coordination: () => Promise.resolve(null),
     async snapshot() {
@@ -66,7 +66,7 @@ export function createClusterView(deps: ObjectDeps, config: Config, parts: Clust
     return { coordination, streams };
   };
   return {
-    ...viewOfNodes(deps, config),
+    ...viewOfProcess(deps, config),
     processes,
     coordination: async () => (await askNats()).coordination,
     async snapshot() {
@@ -83,11 +83,15 @@ function isLed({ leader, replicasTotal, serversAway }: StreamReport): boolean {
   return leader !== null && serversAway.length * 2 < replicasTotal;
 }
 
-function viewOfNodes(deps: ObjectDeps, config: Config): Pick<ClusterView, "nodes" | "watch" | "writeNodesMin"> {
+function viewOfProcess(
+  deps: ObjectDeps,
+  config: Config,
+): Pick<ClusterView, "nodes" | "watch" | "cache" | "writeNodesMin"> {
   const { k, m, consistency } = config.cluster.bucketDefaults;
   return {
     nodes: () => deps.membership.snapshot(),
     watch: (listener) => deps.membership.watch(listener),
+    cache: () => deps.cache.figures(),
     writeNodesMin: quorumOf({ scheme: "ec", k, m }, consistency),
   };
 }

@@ -20,7 +20,14 @@ import { openLmdbMetadataStore } from "../metadata/lmdb-metadata-store.ts";
 import type { ObjectDeps } from "../object/deps.ts";
 import { openLmdbWal } from "../wal/lmdb-wal.ts";
 import { createEmbeddedView } from "./cluster-view.ts";
-import { bindObjectApi, createObjectDeps, createReadPins, createRegistry, reportHeat } from "./object-paths.ts";
+import {
+  bindObjectApi,
+  createContentCache,
+  createObjectDeps,
+  createReadPins,
+  createRegistry,
+  reportHeat,
+} from "./object-paths.ts";
 import type { System } from "./system.ts";
 import { openDataDir } from "./system.ts";
 
@@ -52,8 +59,9 @@ export async function openEmbeddedStore(config: Config, system: System): Promise
     const { membership, nodes } = await openNodes(config, system, open);
     const registry = createRegistry();
     const ports = { metadata, wal, membership, nodes, pins: createReadPins(system) };
+    const cache = createContentCache(config, system, registry);
     const nobody = { isPinned: () => false };
-    const parts = { ...ports, registry, processName: "embedded", remotePins: nobody, locality: null };
+    const parts = { ...ports, cache, registry, processName: "embedded", remotePins: nobody, locality: null };
     const deps = createObjectDeps(config, system, parts, open);
     // The lock on the data directory proves that whoever wrote the intents found now is gone.
     const recoverDeps = { ...deps, waitMs: config.timeouts.nodeMs };

@@ -10,7 +10,7 @@ import type { NatsLink } from "../nats/nats-link.ts";
 import { openClusterPorts } from "./cluster-ports.ts";
 import { createClusterView } from "./cluster-view.ts";
 import { openLink } from "./join-cluster.ts";
-import { bindObjectApi, createObjectDeps, createRegistry, reportHeat } from "./object-paths.ts";
+import { bindObjectApi, createContentCache, createObjectDeps, createRegistry, reportHeat } from "./object-paths.ts";
 import type { System } from "./system.ts";
 
 export type OpenGateway = {
@@ -32,13 +32,18 @@ export async function openGateway(config: Config, system: System): Promise<OpenG
   const open = new AsyncDisposableStack();
   try {
     const registry = createRegistry();
-    const self = { role: "gateway", port: portOf(config, "gateway") } as const;
+    const cache = createContentCache(config, system, registry);
+    const load = () => {
+      const { hits, misses, bytes } = cache.figures();
+      return { cacheHits: hits, cacheMisses: misses, cacheBytes: bytes };
+    };
+    const self = { role: "gateway", port: portOf(config, "gateway"), load } as const;
     const { link, failed, ...ports } = await openClusterPorts(config, system, self, registry, open);
     const doorLink = await openLink(config, system, "gateway", open);
     const lease = await openNatsLease(link);
     open.defer(() => lease.close());
     const locality = { region: config.region, zone: config.zone };
-    const parts = { ...ports, registry, processName: link.processName, locality };
+    const parts = { ...ports, cache, registry, processName: link.processName, locality };
     const deps = createObjectDeps(config, system, parts, open);
     open.defer(() => deps.releaser.close());
     open.use(reportHeat(config, deps, createNatsHeatReporter(link)));

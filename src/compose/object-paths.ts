@@ -10,6 +10,7 @@ import type { HeatReporter } from "../heat/heat-reports.ts";
 import { Alarms } from "../lib/alarms.ts";
 import { Semaphore } from "../lib/semaphore.ts";
 import { ActiveWrites } from "../object/active-writes.ts";
+import { ContentCache } from "../object/content-cache.ts";
 import { deleteObject } from "../object/delete.ts";
 import type { ObjectDeps } from "../object/deps.ts";
 import { readFields } from "../object/fields.ts";
@@ -17,7 +18,7 @@ import { getObject } from "../object/get.ts";
 import { headObject } from "../object/head.ts";
 import { startHeatReporting } from "../object/heat-reporting.ts";
 import { listObjects } from "../object/list.ts";
-import { createObjectMetrics } from "../object/metrics.ts";
+import { createObjectMetrics, registerCacheMetrics } from "../object/metrics.ts";
 import { NodeLatency } from "../object/node-latency.ts";
 import { ObjectPatcher } from "../object/patch.ts";
 import { putObject } from "../object/put.ts";
@@ -41,7 +42,7 @@ export function createRegistry(): Registry {
 
 type Parts = Pick<
   ObjectDeps,
-  "processName" | "metadata" | "wal" | "membership" | "nodes" | "pins" | "remotePins" | "locality"
+  "processName" | "metadata" | "wal" | "membership" | "nodes" | "pins" | "remotePins" | "locality" | "cache"
 > & {
   readonly registry: Registry;
 };
@@ -84,6 +85,12 @@ export function reportHeat(config: Config, { clock, heat }: ObjectDeps, reporter
 
 export function createReadPins({ clock }: System): ReadPins {
   return new ReadPins(clock);
+}
+
+export function createContentCache(config: Config, { clock }: System, registry: Registry): ContentCache {
+  const cache = new ContentCache(clock, config.cache);
+  registerCacheMetrics(registry, cache);
+  return cache;
 }
 
 /** The object paths as the front doors call them. */

@@ -1,6 +1,7 @@
 /** What the gateway shows of the store behind it. Made in `compose.ts`; the cluster pages and the gauges read it. */
 import type { NodeInfo, NodeState, NodeUsage, ProcessInfo } from "../domain/node-info.ts";
 import type { BucketSummary } from "../metadata/metadata-store.ts";
+import type { CacheFigures } from "../object/content-cache.ts";
 
 export type ClusterNode = {
   readonly info: NodeInfo;
@@ -60,6 +61,8 @@ export type ClusterView = {
   nodes(): readonly NodeInfo[];
   /** Calls `listener` whenever a node changes its state; the function given back ends that. */
   watch(listener: (nodes: readonly NodeInfo[]) => void): () => void;
+  /** What this process keeps in memory for readers; at hand. */
+  cache(): CacheFigures;
   /** Every process of the cluster as last heard of; immutable and at hand. */
   processes(): readonly ProcessInfo[];
   /** Asks NATS, shortly; null where this process needs nobody. */

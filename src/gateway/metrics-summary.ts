@@ -1,4 +1,5 @@
 /** The figures that people ask for, worked out from what the gateway counts anyway; as JSON or as CSV. */
+import type { CacheFigures } from "../object/content-cache.ts";
 import { clusterTotals, type ClusterSnapshot } from "./cluster-view.ts";
 import { DURATION_BOUNDS_S, type DurationSeries } from "./duration-histogram.ts";
 import type { HttpMetrics } from "./metrics.ts";
@@ -23,6 +24,7 @@ export type MetricsSummary = {
     readonly bytesOutPerSecond: number;
   };
   readonly bytes: { readonly in: number; readonly out: number };
+  readonly cache: CacheFigures;
   readonly storage: ReturnType<typeof clusterTotals> | null;
   readonly repair: { readonly nodesReturned: number; readonly meanTimeToRepairMs: number | null };
   readonly routes: readonly ({ readonly method: string; readonly route: string } & Counts & Latency)[];
@@ -32,11 +34,12 @@ export type SummarySources = {
   readonly uptimeMs: number;
   readonly metrics: HttpMetrics;
   readonly repairs: RepairTimes;
+  readonly cache: CacheFigures;
   /** Null when the cluster could not be asked. */
   readonly cluster: ClusterSnapshot | null;
 };
 
-export function summarizeMetrics({ uptimeMs, metrics, repairs, cluster }: SummarySources): MetricsSummary {
+export function summarizeMetrics({ uptimeMs, metrics, repairs, cache, cluster }: SummarySources): MetricsSummary {
   const groups = groupDurations(metrics.duration.series);
   const all = mergeGroups([...groups.values()]);
   const recent = metrics.recent.perSecond();
@@ -50,6 +53,7 @@ export function summarizeMetrics({ uptimeMs, metrics, repairs, cluster }: Summar
       bytesOutPerSecond: rounded(recent.bytesOut),
     },
     bytes: { in: metrics.bytesIn(), out: metrics.bytesOut() },
+    cache: { ...cache, hitRate: cache.hitRate === null ? null : rounded(cache.hitRate) },
     storage: cluster === null ? null : clusterTotals(cluster),
     repair: { nodesReturned: repairs.count(), meanTimeToRepairMs: repairs.meanMs() },
     routes: [...groups.values()].map((group) => ({

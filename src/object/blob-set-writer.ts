@@ -142,6 +142,20 @@ export class BlobSetWriter {
     this.#requireQuorum(this.#lanes.filter((lane) => lane.durable).length);
   }
 
+  /** A copy of the content of a packed set, whose cells are at hand until `idle`; null for one that was streamed. */
+  packedContent(sizeBytes: number): Uint8Array | null {
+    if (this.#packed === null) return null;
+    const content = new Uint8Array(sizeBytes);
+    let filled = 0;
+    // Copies are all the same, and parity stands behind the data.
+    for (const cell of this.#packed.cells) {
+      if (filled === sizeBytes) break;
+      content.set(cell.subarray(0, sizeBytes - filled), filled);
+      filled += Math.min(cell.length, sizeBytes - filled);
+    }
+    return content;
+  }
+
   /** A record names the blobs, or may: from here on `abort` removes nothing. */
   keep(): void {
     this.#kept = true;

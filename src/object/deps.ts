@@ -13,6 +13,7 @@ import type { Membership } from "../membership/membership.ts";
 import type { MetadataStore } from "../metadata/metadata-store.ts";
 import type { Wal } from "../wal/wal.ts";
 import type { ActiveWrites } from "./active-writes.ts";
+import type { ContentCache } from "./content-cache.ts";
 import type { ObjectMetrics } from "./metrics.ts";
 import type { NodeLatency } from "./node-latency.ts";
 import type { ReadHeat } from "./read-heat.ts";
@@ -56,6 +57,8 @@ export type ObjectDeps = {
   readonly pins: ReadPins;
   /** Those that readers of other processes stream from, as far as they have told. */
   readonly remotePins: RemotePins;
+  /** Content that is in memory for the next reader. */
+  readonly cache: ContentCache;
   /** How often which objects are read here. */
   readonly heat: ReadHeat;
   /** Writes of this process under way: recovery leaves them alone. */

@@ -1,5 +1,6 @@
 import type { Registry } from "prom-client";
-import { Counter } from "prom-client";
+import { Counter, Gauge } from "prom-client";
+import type { CacheFigures, ContentCache } from "./content-cache.ts";
 
 /** What the object paths count. Registered once per process. */
 export type ObjectMetrics = ReturnType<typeof createObjectMetrics>;
@@ -63,4 +64,37 @@ export function createObjectMetrics(registry: Registry) {
       registers,
     }),
   };
+}
+
+/** What the cache counts anyway, read when somebody asks. */
+export function registerCacheMetrics(registry: Registry, cache: ContentCache): void {
+  const registers = [registry];
+  const count = (name: string, help: string, read: (figures: CacheFigures) => number) => {
+    const counter: Counter = new Counter({
+      ...{ name, help, registers },
+      collect() {
+        counter.reset();
+        counter.inc(read(cache.figures()));
+      },
+    });
+  };
+  const gauge = (name: string, help: string, read: (figures: CacheFigures) => number) => {
+    const measured: Gauge = new Gauge({
+      ...{ name, help, registers },
+      collect: () => measured.set(read(cache.figures())),
+    });
+  };
+  count("kintsugi_cache_hits_total", "Parts of objects read from memory", ({ hits }) => hits);
+  count(
+    "kintsugi_cache_misses_total",
+    "Parts of objects small enough for the cache that nodes were asked for",
+    ({ misses }) => misses,
+  );
+  count(
+    "kintsugi_cache_evictions_total",
+    "Parts of objects that left the cache because it was full",
+    ({ evictions }) => evictions,
+  );
+  gauge("kintsugi_cache_bytes", "Bytes that the cache takes, its own overhead included", ({ bytes }) => bytes);
+  gauge("kintsugi_cache_entries", "Parts of objects in the cache", ({ entries }) => entries);
 }

@@ -9,6 +9,7 @@ import { LIMITS } from "../limits.ts";
 import type { CellRoom } from "./cell-race.ts";
 import { CellRace } from "./cell-race.ts";
 import type { ObjectDeps } from "./deps.ts";
+import { reserveMemory } from "./reserve-memory.ts";
 import { readStripe } from "./read-stripe.ts";
 import { chooseShards } from "./shard-choice.ts";
 import { StripeRing } from "./stripe-ring.ts";
@@ -34,6 +35,42 @@ export async function* readContent(
     yield small.subarray(start, end);
     return;
   }
+  const whole = await readKept(deps, set, start, end);
+  if (whole === null) {
+    yield* streamContent(deps, set, start, end);
+    return;
+  }
+  // A slow consumer may hold on to it for longer than the cache does.
+  const permit = await reserveMemory(deps, end - start);
+  try {
+    yield whole.subarray(start, end);
+  } finally {
+    permit.release();
+  }
+}
+
+/** The content of a set out of the cache; a read of the whole brings it there. Null where it has to be streamed. */
+async function readKept(deps: ObjectDeps, set: BlobSet, start: number, end: number): Promise<Uint8Array | null> {
+  const { cache } = deps;
+  if (!cache.admits(set)) return null;
+  if (end - start < set.sizeBytes) return cache.find(set);
+  return await cache.readThrough(set, async () => {
+    const whole = new Uint8Array(set.sizeBytes);
+    let filled = 0;
+    for await (const chunk of streamContent(deps, set, start, end)) {
+      whole.set(chunk, filled);
+      filled += chunk.length;
+    }
+    return whole;
+  });
+}
+
+async function* streamContent(
+  deps: ObjectDeps,
+  set: BlobSet,
+  start: number,
+  end: number,
+): AsyncGenerator<Uint8Array, void, void> {
   const ring = await StripeRing.open(
     deps,
     stripeMemoryBytes(set.redundancy, set.cellBytes, set.sizeBytes),
@@ -76,10 +113,18 @@ function touchedCells(set: BlobSet, shape: StripeShape, from: number, to: number
   return Array.from({ length: last - first + 1 }, (_, offset) => first + offset);
 }
 
-/** The whole of a small replicated set from any good copy, without a stripe; null for any other set. */
+/** The whole of a small replicated set from memory or any good copy, without a stripe; null for any other set. */
 export async function readPackedCopy(deps: ObjectDeps, set: BlobSet): Promise<Uint8Array | null> {
+  const { cache } = deps;
+  if (set.redundancy.scheme !== "replication" || set.sizeBytes > LIMITS.packedBlobBytesMax) return null;
+  const kept = cache.admits(set)
+    ? await cache.readThrough(set, async () => Uint8Array.from(await raceCopies(deps, set)))
+    : null;
+  return kept ?? (await raceCopies(deps, set));
+}
+
+async function raceCopies(deps: ObjectDeps, set: BlobSet): Promise<Uint8Array> {
   const { sizeBytes } = set;
-  if (set.redundancy.scheme !== "replication" || sizeBytes > LIMITS.packedBlobBytesMax) return null;
   const goal = { set, cellIndex: 0, cellBytes: sizeBytes, wanted: null, needed: 1, roomFor: () => OWN_MEMORY };
   const race = new CellRace(deps, goal, chooseShards(deps, set, sizeBytes));
   try {

@@ -116,8 +116,17 @@ async function storeContent(
   trail.isCommitted = true;
   for (const { writer } of content.writers) writer.keep();
   deps.faults.reach("put.committed");
+  keepContent(deps, durable);
   void endCommitted(deps, write, content, durable, outcome);
   return { ...outcome, receipt: receiptOf(outcome.record, outcome.before, content.writers) };
+}
+
+/** What was written will be read: what of it is in memory anyway stays there for its first reader. */
+function keepContent({ cache }: ObjectDeps, durable: ReadonlyMap<BlobSetWriter, BlobSet>): void {
+  for (const [writer, set] of durable) {
+    const bytes = cache.admits(set) ? writer.packedContent(set.sizeBytes) : null;
+    if (bytes !== null) cache.keep(set, bytes);
+  }
 }
 
 /** Cleans up behind a write that failed. Answers with what its client is to be told: no more than is known. */

@@ -164,7 +164,8 @@ function planTestCluster(
     cores: availableParallelism(),
     env: cleanEnvironment(),
     envOf: (name) => env[name] ?? {},
-    ...(settings === undefined ? {} : { settings }),
+    // What is read is to show what the nodes hold.
+    settings: { cache: { bytesMax: 0 }, ...settings },
     ...(hostOf === undefined ? {} : { hostOf }),
     ...(prefixOf === undefined ? {} : { prefixOf }),
   });

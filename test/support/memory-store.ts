@@ -27,6 +27,8 @@ import { createStaticMembership } from "../../src/membership/static-membership.t
 import { createMemoryMetadataStore } from "../../src/metadata/memory-metadata-store.ts";
 import type { MetadataStore } from "../../src/metadata/metadata-store.ts";
 import { ActiveWrites } from "../../src/object/active-writes.ts";
+import type { ContentCacheSettings } from "../../src/object/content-cache.ts";
+import { ContentCache } from "../../src/object/content-cache.ts";
 import type { ObjectDeps } from "../../src/object/deps.ts";
 import { getObject } from "../../src/object/get.ts";
 import { NodeLatency } from "../../src/object/node-latency.ts";
@@ -58,6 +60,8 @@ const SETTINGS: BucketSettings = {
   hotFields: ["battery", "seen"],
 };
 
+const NO_CACHE: ContentCacheSettings = { bytesMax: 0, entryBytesMax: 0, ttlMs: 1 };
+
 /** The same object with some methods of it replaced. */
 export function override<T extends object>(target: T, methods: Partial<T>): T {
   return new Proxy(target, {
@@ -75,6 +79,7 @@ export type MemoryStoreOptions = {
   readonly wal?: (real: Wal) => Partial<Wal>;
   readonly node?: (real: BlobStore) => Partial<BlobStore>;
   readonly remotePins?: RemotePins;
+  readonly cache?: ContentCacheSettings;
 };
 
 export type MemoryStore = ReturnType<typeof openMemoryStore>;
@@ -103,7 +108,12 @@ export function openMemoryStore(options: MemoryStoreOptions = {}) {
   const deps: ObjectDeps = {
     processName: "test",
     ...{ ...shared, metadata, membership, metrics, random: systemRandom, faults: noFaultPoints },
-    ...{ heat: new ReadHeat(clock), latency: new NodeLatency(clock), alarms: new Alarms(clock) },
+    ...{
+      cache: new ContentCache(clock, options.cache ?? NO_CACHE),
+      heat: new ReadHeat(clock),
+      latency: new NodeLatency(clock),
+      alarms: new Alarms(clock),
+    },
     coder: createInlineCoder({ clock, reedSolomon: createReedSolomon({ forceFallback: true }) }),
     stripes: new StripePool({ keptBytesMax: 0 }),
     releaser: new Releaser({ ...shared, releaseDelayMs: RELEASE_DELAY_MS, nodeMs: NODE_MS }),

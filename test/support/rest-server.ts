@@ -65,6 +65,7 @@ export function createTestCluster(states: readonly NodeInfo["state"][] = ["live"
     nodes: () => nodes,
     watch: () => () => {},
     writeNodesMin: 2,
+    cache: () => ({ hits: 30, misses: 10, hitRate: 0.75, evictions: 1, entries: 2, bytes: 3_000, bytesMax: 64_000 }),
     processes: () => [],
     coordination: () => Promise.resolve(null),
     snapshot: () =>

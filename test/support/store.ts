@@ -48,13 +48,18 @@ export type TestStoreOptions = {
   readonly faults?: FaultPoints;
 };
 
+/** Without a cache: what is read is to show what the nodes hold. */
+const DEFAULTS = { threads: "1", "storage.volumeBytesMax": "256MiB", "cache.bytesMax": "0" };
+
 export async function openTestStore(options: TestStoreOptions = {}): Promise<TestStore> {
   const dir = options.dir ?? (await mkdtemp(join(tmpdir(), "kintsugi-test-")));
   const config = loadConfig({
     configFile: null,
-    flags: Object.entries({ dataDir: dir, threads: "1", "storage.volumeBytesMax": "256MiB", ...options.flags }).map(
-      ([path, value]) => ({ path, value, flag: path }),
-    ),
+    flags: Object.entries({ ...DEFAULTS, dataDir: dir, ...options.flags }).map(([path, value]) => ({
+      path,
+      value,
+      flag: path,
+    })),
     env: {},
     readFile: () => null,
     cores: 2,

@@ -60,6 +60,7 @@ export function createClusterRoutes(deps: ClusterRouteDeps): ClusterRoutes {
         buckets: snapshot.buckets,
         inFlightBytes: snapshot.inFlightBytes,
         inFlightBytesMax: snapshot.inFlightBytesMax,
+        cache: cluster.cache(),
         requestsInFlight: deps.metrics.inFlight(),
         openIntents: snapshot.openIntents,
         ...inCluster,
@@ -76,7 +77,8 @@ export function createClusterRoutes(deps: ClusterRouteDeps): ClusterRoutes {
       const asCsv = wantsCsv(parseQuery(query, ["format"]).format, exchange.incoming.headers.accept);
       const snapshot = await cluster.snapshot().catch(() => null);
       const { metrics, repairs } = deps;
-      const summary = summarizeMetrics({ uptimeMs: uptimeMs(deps), metrics, repairs, cluster: snapshot });
+      const cache = cluster.cache();
+      const summary = summarizeMetrics({ uptimeMs: uptimeMs(deps), metrics, repairs, cache, cluster: snapshot });
       if (!asCsv) return await sendJson(exchange, 200, operatorHeaders(requestId), summary);
       await sendBytes(exchange, requestId, "text/csv; charset=utf-8", Buffer.from(summaryToCsv(summary)));
     },

@@ -21,7 +21,7 @@ const processes = [
     state: "live",
     address: "http://10.0.0.1:8000",
     uptimeMs: 61_000,
-    load: { cpuPercent: 12, rssBytes: 104_857_600, indexLag: 3 },
+    load: { cpuPercent: 12, rssBytes: 104_857_600, indexLag: 3, cacheHits: 30, cacheMisses: 10, cacheBytes: 3_072 },
   },
   {
     ...place,

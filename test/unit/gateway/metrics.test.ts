@@ -94,18 +94,21 @@ describe("summarizeMetrics()", () => {
     clock.advance(9_000);
     const cluster = createTestCluster();
     const repairs = trackRepairTimes(clock, cluster);
-    const summary = summarizeMetrics({ uptimeMs: 9_000, metrics, repairs, cluster: await cluster.snapshot() });
+    const [cache, snapshot] = [cluster.cache(), await cluster.snapshot()];
+    const summary = summarizeMetrics({ uptimeMs: 9_000, metrics, repairs, cache, cluster: snapshot });
     expect(summary.requests).toEqual({ total: 100, success: 98, clientErrors: 1, serverErrors: 1, inFlight: 0 });
     expect(summary.latency.p50Ms).toBeGreaterThan(3);
     expect(summary.latency.p50Ms).toBeLessThanOrEqual(5);
     expect(summary.latency.p99Ms).toBeGreaterThan(500);
     expect(summary.throughput).toEqual({ requestsPerSecond: 10, bytesInPerSecond: 100, bytesOutPerSecond: 10_000 });
+    expect(summary.cache).toMatchObject({ hits: 30, misses: 10, hitRate: 0.75, bytes: 3_000 });
     expect(summary.storage).toMatchObject({ objectCount: 3, liveBytes: 900, overhead: 1.5 });
     expect(summary.routes).toHaveLength(1);
 
     const rows = summaryToCsv(summary).trimEnd().split("\r\n");
     expect(rows[0]).toBe("metric,value");
     expect(rows).toContain("requests.total,100");
+    expect(rows).toContain("cache.hitRate,0.75");
     expect(rows).toContain("storage.overhead,1.5");
     expect(rows).toContain("repair.meanTimeToRepairMs,");
     expect(rows).toContain("routes.GET /objects/:key.serverErrors,1");
