@@ -26,6 +26,10 @@ export function natsNamesOf(clusterName: string) {
     outboxSubjects: (index: number) => `${subjectPrefix}.meta.${index}.outbox.*`,
     walStream: `${streamPrefix}_WAL`,
     walSubject: `${subjectPrefix}.wal`,
+    workStream: `${streamPrefix}_WORK`,
+    /** Pieces of work; of those with the same subject the stream keeps the last. */
+    workSubject: (urgency: number, name: string) => `${subjectPrefix}.work.${urgency}.${name}`,
+    workSubjects: (urgency: number) => `${subjectPrefix}.work.${urgency}.*`,
     eventsStream: `${streamPrefix}_EVENTS`,
     /** KV buckets. */
     leaseBucket: `kintsugi_${clusterName}_lease`,
