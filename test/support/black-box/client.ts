@@ -11,6 +11,8 @@ export type RequestOptions = {
   readonly body?: Uint8Array | string;
   /** Sends the body without its length, in pieces of odd sizes. */
   readonly chunked?: boolean;
+  /** Breaks the connection off. */
+  readonly signal?: AbortSignal;
 };
 
 export type Answer = {
@@ -44,7 +46,7 @@ export class StoreClient implements Disposable {
 
   /** `target` is everything from the first slash on, percent escapes and all. */
   async send(method: string, target: string, options: RequestOptions = {}): Promise<Answer> {
-    const outgoing = this.open(method, target, headersOf(options));
+    const outgoing = this.open(method, target, headersOf(options), options.signal);
     const answered = responseOf(outgoing);
     void writeBody(outgoing, options, answered);
     const incoming = await answered;
@@ -67,9 +69,15 @@ export class StoreClient implements Disposable {
   }
 
   /** A request whose body and answer the caller handles. */
-  open(method: string, target: string, headers: Readonly<Record<string, string>> = {}): ClientRequest {
+  open(
+    method: string,
+    target: string,
+    headers: Readonly<Record<string, string>> = {},
+    signal?: AbortSignal,
+  ): ClientRequest {
     const { hostname, port } = this.url;
-    const outgoing = request({ agent: this.#agent, host: hostname, port, method, path: target, headers });
+    const where = { agent: this.#agent, host: hostname, port, method, path: target, headers };
+    const outgoing = request(signal === undefined ? where : { ...where, signal });
     // A server that has answered may close before it has taken the whole body.
     outgoing.on("error", () => {});
     return outgoing;

@@ -1,0 +1,228 @@
+/** One campaign: a cluster, a workload and faults from one seed, and then the question whether every promise was kept. */
+import { mkdir, rm, symlink } from "node:fs/promises";
+import { dirname, join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
+import { openClusterDir } from "../../cluster/cluster-dir.ts";
+import { startCluster, type LocalCluster } from "../support/cluster.ts";
+import { mountSmallDisk, type SmallDisk } from "../support/disk/small-disk.ts";
+import { createSeeded } from "../support/load/seeded.ts";
+import { startNetwork, type TestNetwork } from "../support/network.ts";
+import { checkHistory, type Violation } from "./checkers/check-history.ts";
+import { HistoryRecorder } from "./history/recorder.ts";
+import { readEverything, type Snapshot } from "./invariants/final-reads.ts";
+import { FAILOVER_MS_MAX, findLongRefusals } from "./invariants/liveness.ts";
+import { compareFootprints, footprints } from "./invariants/processes.ts";
+import { untilNoLack } from "./invariants/wholeness.ts";
+import {
+  clusterShape,
+  NATS_SERVERS,
+  SITES,
+  siteOf,
+  SMALL_DISK_BYTES,
+  SMALL_DISK_NODE,
+  type ClusterShape,
+} from "./cluster-shape.ts";
+import { ExitWatch } from "./schedule/exit-watch.ts";
+import { describeFault, planFaults, type Fault, type FaultKind, type ScheduleOptions } from "./schedule/plan-faults.ts";
+import { runFaults, type FaultSpan } from "./schedule/run-faults.ts";
+import { TortureClient, type World } from "./workload/client.ts";
+import { KeySpace } from "./workload/keys.ts";
+import { ByteBudget } from "./workload/sizes.ts";
+
+export type CampaignOptions = {
+  readonly seed: number;
+  /** Of faults; starting, checking and waiting come on top. */
+  readonly seconds: number;
+  readonly kinds: readonly FaultKind[];
+  /** Where logs and data go; whatever is there is removed. */
+  readonly dir: string;
+  /** Environment of every process, such as a bug that is switched on. */
+  readonly env: Readonly<Record<string, string>>;
+  say(text: string): void;
+};
+
+export type CampaignResult = {
+  readonly schedule: readonly Fault[];
+  readonly recorder: HistoryRecorder;
+  readonly problems: readonly string[];
+  readonly violations: readonly Violation[];
+};
+
+const CLIENTS = 10;
+const BYTES_PER_SECOND = 3 * 1_048_576;
+const BYTES_FIRST = 16 * 1_048_576;
+/** The load goes on behind the last fault: by then everything has to be served again. */
+const PEACE_MS = FAILOVER_MS_MAX + 5_000;
+/** Recovery leaves writes of gateways that live alone for a while. */
+const SETTLED_MS_MAX = 180_000;
+const WHOLE_MS_MAX = 120_000;
+
+export async function runCampaign(options: CampaignOptions): Promise<CampaignResult> {
+  await using stage = await openStage(options);
+  const { cluster, schedule, faults, recorder, world } = stage;
+  const before = footprints(cluster);
+  const spans: FaultSpan[] = [];
+  const problems: string[] = [];
+  const say = (text: string) => options.say(`${(recorder.nowMs() / 1_000).toFixed(1).padStart(6)} s  ${text}`);
+  const exits = new ExitWatch(cluster, say);
+  const untilWhole = async () => (await untilNoLack(cluster, ["dirty", "missing"], WHOLE_MS_MAX)).length === 0;
+  const injection = { ...stage, exits, untilWhole, say, random: createSeeded(options.seed * 7 + 3) };
+  const nowMs = () => recorder.nowMs();
+  const beganMs = nowMs();
+  await underLoad(options.seed, world, async () => {
+    await runFaults({ injection, options: schedule, nowMs, spans }, faults);
+    say("no more faults");
+    await sleep(PEACE_MS);
+  });
+  problems.push(...findLongRefusals(recorder.operations, spans, { fromMs: beganMs, toMs: nowMs() }));
+  say(describeLoad(recorder));
+  problems.push(...(await checkQuiet({ cluster, recorder, keys: world.keys, say })));
+  problems.push(...compareFootprints(before, footprints(cluster)));
+  await exits.close();
+  problems.push(...exits.unexpected.map(({ name, how, lastLines }) => `I7: ${name} ${how}:\n${lastLines}`));
+  problems.push(...recorder.contradictions);
+  const startedMs = performance.now();
+  const violations = checkHistory(recorder, world.keys);
+  say(`history of ${recorder.operations.length} requests judged in ${Math.round(performance.now() - startedMs)} ms`);
+  return { schedule: faults, recorder, problems, violations };
+}
+
+type Stage = AsyncDisposable & {
+  readonly cluster: LocalCluster;
+  readonly network: TestNetwork | null;
+  readonly smallDisk: SmallDisk | null;
+  readonly schedule: ScheduleOptions;
+  readonly faults: readonly Fault[];
+  readonly recorder: HistoryRecorder;
+  readonly world: World;
+};
+
+/** Everything that a campaign needs, running. */
+async function openStage({ seed, seconds, kinds, dir, env, say }: CampaignOptions): Promise<Stage> {
+  await using stack = new AsyncDisposableStack();
+  await rm(dir, { recursive: true, force: true });
+  await mkdir(dirname(dir), { recursive: true });
+  const random = createSeeded(seed);
+  const shape = clusterShape(random);
+  say(
+    `seed ${seed}: ${shape.gateways} gateways, ${shape.nodes} nodes, ${shape.healers} healers, RS(${shape.k}+${shape.m})`,
+  );
+  const network = kinds.includes("partition") ? await startNetwork(SITES) : null;
+  if (typeof network === "string") say(`no partitions: ${network}`);
+  else if (network !== null) stack.use(network);
+  const smallDisk = kinds.includes("full-disk") ? await mountSmallDisk(SMALL_DISK_BYTES) : null;
+  if (typeof smallDisk === "string") say(`no full disks: ${smallDisk}`);
+  else if (smallDisk !== null) stack.use(smallDisk);
+  const parts = {
+    network: typeof network === "string" ? null : network,
+    smallDisk: typeof smallDisk === "string" ? null : smallDisk,
+  };
+  const cluster = stack.use(await openCluster(dir, shape, env, parts));
+  const schedule = scheduleOptionsOf(cluster, { kinds, spanMs: seconds * 1_000, ...parts });
+  const faults = planFaults(random, schedule);
+  for (const fault of faults) say(describeFault(fault));
+  const recorder = new HistoryRecorder();
+  const budget = new ByteBudget(BYTES_PER_SECOND, BYTES_FIRST, () => recorder.nowMs());
+  const world = { recorder, budget, keys: new KeySpace(), gateways: cluster.gateways, clients: CLIENTS };
+  const opened = stack.move();
+  return { cluster, ...parts, schedule, faults, recorder, world, [Symbol.asyncDispose]: () => opened.disposeAsync() };
+}
+
+type Parts = { readonly network: TestNetwork | null; readonly smallDisk: SmallDisk | null };
+
+async function openCluster(
+  dir: string,
+  shape: ClusterShape,
+  env: Readonly<Record<string, string>>,
+  { network, smallDisk }: Parts,
+): Promise<LocalCluster> {
+  const { settings, ...counts } = shape;
+  if (smallDisk !== null) {
+    const folder = await openClusterDir(dir, { clean: false, natsServers: NATS_SERVERS, nodes: counts.nodes });
+    await folder.release();
+    await mkdir(join(smallDisk.path, "data"));
+    await symlink(join(smallDisk.path, "data"), join(dir, SMALL_DISK_NODE));
+  }
+  const names = ["gateway", "node", "healer"].flatMap((role) =>
+    Array.from({ length: 9 }, (_, at) => `${role}-${at + 1}`),
+  );
+  return await startCluster({
+    ...{ gateways: counts.gateways, nodes: counts.nodes, healers: counts.healers, nats: NATS_SERVERS, dir, settings },
+    env: Object.fromEntries(names.map((name) => [name, env])),
+    ...(network === null
+      ? {}
+      : {
+          hostOf: (name: string) => network.addressOf(siteOf(name)),
+          prefixOf: (name: string) => network.prefixOf(siteOf(name)),
+        }),
+  });
+}
+
+function scheduleOptionsOf(
+  cluster: LocalCluster,
+  { kinds, spanMs, network, smallDisk }: Parts & Pick<ScheduleOptions, "kinds" | "spanMs">,
+): ScheduleOptions {
+  const namesOf = (members: readonly { readonly name: string }[]) => members.map(({ name }) => name);
+  return {
+    ...{ kinds, spanMs },
+    gateways: namesOf(cluster.gateways),
+    nodes: namesOf(cluster.nodes),
+    healers: namesOf(cluster.healers),
+    nats: namesOf(cluster.nats),
+    sites: network === null ? [] : SITES,
+    streams: ["KINTSUGI_MAIN_META_0", "KINTSUGI_MAIN_META_1", "KINTSUGI_MAIN_WAL", "KV_kintsugi_main_lease"],
+    smallDiskNode: smallDisk === null ? "" : SMALL_DISK_NODE,
+  };
+}
+
+async function underLoad(seed: number, world: World, action: () => Promise<void>): Promise<void> {
+  let stopped = false;
+  using stack = new DisposableStack();
+  const clients = Array.from({ length: world.clients }, (_, index) =>
+    stack.use(new TortureClient(index, createSeeded(seed * 100 + index), world)),
+  );
+  const running = Promise.all(clients.map((client) => client.run(() => stopped)));
+  running.catch(() => {});
+  try {
+    await Promise.race([action(), running]);
+  } finally {
+    stopped = true;
+    await running;
+  }
+}
+
+type Quiet = {
+  readonly cluster: LocalCluster;
+  readonly recorder: HistoryRecorder;
+  readonly keys: KeySpace;
+  say(text: string): void;
+};
+
+async function checkQuiet({ cluster, recorder, keys, say }: Quiet): Promise<string[]> {
+  const problems: string[] = [];
+  problems.push(...(await untilNoLack(cluster, ["intents"], SETTLED_MS_MAX)));
+  say("no intent is open");
+  const first = await readEverything(recorder, keys, cluster.gateways);
+  problems.push(...first.problems);
+  say(`${first.found.size} keys read through ${cluster.gateways.length} gateways`);
+  const lack = await untilNoLack(cluster, ["dirty", "missing", "orphans"], WHOLE_MS_MAX);
+  problems.push(...lack);
+  say(lack.length === 0 ? "everything is whole" : `not everything is whole: ${lack.join("; ")}`);
+  const second = await readEverything(recorder, keys, cluster.gateways);
+  problems.push(...second.problems, ...compareSnapshots(first.found, second.found));
+  return problems;
+}
+
+/** I3: what an unknown outcome came to stays so. */
+function compareSnapshots(first: Snapshot, second: Snapshot): string[] {
+  return [...first].flatMap(([key, state]) => {
+    const later = second.get(key);
+    return later === state ? [] : [`I3: ${key} was ${state} when all was quiet, and is ${later} later`];
+  });
+}
+
+function describeLoad({ operations }: HistoryRecorder): string {
+  const writes = operations.filter(({ isWrite }) => isWrite);
+  const count = (outcome: string) => writes.filter((each) => each.outcome === outcome).length;
+  return `${operations.length - writes.length} reads, ${writes.length} writes: ${count("ok")} answered, ${count("unknown")} unknown, ${count("failed")} refused`;
+}
