@@ -132,6 +132,8 @@ export type Config = {
   readonly cluster: ClusterConfig;
   /** A fault point, optionally `name:n` for the n-th time it is reached, where a test wants this process killed; `/stop` behind it: stopped. */
   readonly testKillAt: string | null;
+  /** A bug that a test wants in this process, to see that it is found. */
+  readonly testBug: TestBug | null;
 };
 
 /** A setting given on the command line: where it belongs, its text, and what the user typed. */
@@ -154,11 +156,12 @@ export type ConfigResult =
 
 export const CONFIG_FILE_DEFAULT = "kintsugi.yaml";
 const ENV_PREFIX = "KINTSUGI_";
-/** Variables that are not settings of the store: where the file is, which store clients talk to, and the test hook. */
+/** Variables that are not settings of the store: where the file is, which store clients talk to, and the test hooks. */
 const ENV_CONFIG = "KINTSUGI_CONFIG";
 const ENV_URL = "KINTSUGI_URL";
 const ENV_NATS = "KINTSUGI_NATS";
 const ENV_TEST_KILL_AT = "KINTSUGI_TEST_KILL_AT";
+const ENV_TEST_BUG = "KINTSUGI_TEST_BUG";
 /** Secrets and the settings that name a file for them. A secret is no setting: it never stands in a file with others. */
 const SECRETS = [
   { name: "clusterSecret", variable: "KINTSUGI_CLUSTER_SECRET", fileSetting: "clusterSecretFile" },
@@ -167,7 +170,7 @@ const SECRETS = [
 ] as const satisfies readonly { name: keyof Credentials; variable: string; fileSetting: keyof Config["secrets"] }[];
 const CLUSTER_SECRET_CHARACTERS_MIN = 16;
 const NOT_SETTINGS: ReadonlySet<string> = new Set([
-  ...[ENV_CONFIG, ENV_URL, ENV_NATS, ENV_TEST_KILL_AT],
+  ...[ENV_CONFIG, ENV_URL, ENV_NATS, ENV_TEST_KILL_AT, ENV_TEST_BUG],
   ...SECRETS.map(({ variable }) => variable),
 ]);
 
@@ -184,6 +187,10 @@ const FAULT_POINTS = {
   "delete.parsed": true,
   "delete.committed": true,
 } satisfies Record<FaultPoint, true>;
+
+/** ack-early: a node acknowledges what it has not stored yet. stale-reads: a gateway reads what it happens to know. */
+export const TEST_BUGS = ["ack-early", "stale-reads"] as const;
+export type TestBug = (typeof TEST_BUGS)[number];
 
 const PORTS = { all: 8_000, gateway: 8_000, node: 8_100, healer: 8_200 } as const satisfies Record<
   ProcessRole | "all",
@@ -220,10 +227,15 @@ export function readConfig(sources: ConfigSources): ConfigResult {
   if (killAt !== null && !isFaultPoint(killAt)) {
     problems.push({ source: ENV_TEST_KILL_AT, path: "", message: `${showValue(killAt)} is no fault point` });
   }
+  const bugName = sources.env[ENV_TEST_BUG] || null;
+  const testBug = TEST_BUGS.find((bug) => bug === bugName) ?? null;
+  if (bugName !== testBug) {
+    problems.push({ source: ENV_TEST_BUG, path: "", message: `${showValue(bugName)} is no bug of ours` });
+  }
   if (!parsed.success || fileBroken) return { ok: false, problems };
 
   const credentials = readCredentials(parsed.data, sources, problems);
-  const config = configOf(parsed.data, sources.cores, { credentials, testKillAt: killAt });
+  const config = configOf(parsed.data, sources.cores, { credentials, testKillAt: killAt, testBug });
   for (const { path, against, message } of findContradictions(config.cluster)) {
     const source = exactSourceOf(path, file, overrides) ?? exactSourceOf(against, file, overrides) ?? DEFAULTS;
     problems.push({ source, path: path.join("."), message });
@@ -317,7 +329,11 @@ function setOwn(target: Record<string, unknown>, name: string, value: unknown): 
   Object.defineProperty(target, name, { value, enumerable: true, writable: true, configurable: true });
 }
 
-function configOf(settings: Settings, cores: number, apart: Pick<Config, "credentials" | "testKillAt">): Config {
+function configOf(
+  settings: Settings,
+  cores: number,
+  apart: Pick<Config, "credentials" | "testKillAt" | "testBug">,
+): Config {
   const { cluster, threads, ...process } = settings;
   const buckets: Record<string, BucketSettings> = Object.create(null) as Record<string, BucketSettings>;
   for (const [name, own] of Object.entries(cluster.buckets)) {

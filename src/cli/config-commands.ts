@@ -36,7 +36,7 @@ export async function runConfigCheck(io: CliIo, file: string, json: boolean): Pr
 
 /** `kintsugi config show`: what `serve` would run with. */
 export async function runConfigShow(io: CliIo, options: ConfigOptions & { readonly json: boolean }): Promise<ExitCode> {
-  const { testKillAt: _, credentials: __, ...settings } = configOf(options);
+  const { testKillAt: _, testBug: __, credentials: ___, ...settings } = configOf(options);
   // By way of JSON, so that YAML gets plain data; lists of words stay on one line.
   const plain = JSON.stringify(settings);
   await writeLine(

@@ -9,6 +9,7 @@ import { openNatsLease } from "../lease/nats-lease.ts";
 import type { NatsLink } from "../nats/nats-link.ts";
 import { openClusterPorts } from "./cluster-ports.ts";
 import { createClusterView } from "./cluster-view.ts";
+import { spoilGateway } from "./deliberate-bugs.ts";
 import { openLink } from "./join-cluster.ts";
 import { bindObjectApi, createContentCache, createObjectDeps, createRegistry, reportHeat } from "./object-paths.ts";
 import type { System } from "./system.ts";
@@ -43,7 +44,8 @@ export async function openGateway(config: Config, system: System): Promise<OpenG
     const lease = await openNatsLease(link);
     open.defer(() => lease.close());
     const locality = { region: config.region, zone: config.zone };
-    const parts = { ...ports, cache, registry, processName: link.processName, locality };
+    const metadata = spoilGateway(ports.metadata, config.testBug);
+    const parts = { ...ports, metadata, cache, registry, processName: link.processName, locality };
     const deps = createObjectDeps(config, system, parts, open);
     open.defer(() => deps.releaser.close());
     open.use(reportHeat(config, deps, createNatsHeatReporter(link)));

@@ -10,6 +10,7 @@ import { parseNodeName } from "../domain/ids.ts";
 import type { AssertionError } from "../lib/assert.ts";
 import type { Clock } from "../lib/clock.ts";
 import { startNodeServer } from "../node/node-server.ts";
+import { spoilNode } from "./deliberate-bugs.ts";
 import { clusterSecretOf, joinMembers, linkToCluster } from "./join-cluster.ts";
 import { createRegistry } from "./object-paths.ts";
 import { processLoad } from "./process-load.ts";
@@ -43,14 +44,15 @@ export async function openNode(
     const link = await linkToCluster(config, system, "node", open);
     const { clock, random, logger } = system;
     const registry = createRegistry();
-    const store = await openLmdbBlobStore({
+    const opened = await openLmdbBlobStore({
       node: parseNodeName(link.processName),
       dir: join(config.dataDir, "blobs"),
       ...{ clock, logger },
       settings: config.storage,
       onFenced: () => fail(new StoreError("node_fenced", "The node met a storage error")),
     });
-    open.defer(() => store.close());
+    open.defer(() => opened.close());
+    const store = spoilNode(opened, config.testBug, clock);
     const clusterSecret = clusterSecretOf(config);
     const server = await startNodeServer(
       { clock, random, logger, registry, store, clusterSecret, version: programVersion(), onBug },
@@ -68,8 +70,8 @@ export async function openNode(
     const describe = () => ({ state: store.state(), load: { ...load(), ...usage.latest() } });
     const membership = await joinMembers(config, system, link, { role: "node", port: server.port, describe }, open);
     void membership.lost.then(fail);
-    const opened = open.move();
-    return { name: link.processName, port: server.port, registry, failed, close: () => opened.disposeAsync() };
+    const all = open.move();
+    return { name: link.processName, port: server.port, registry, failed, close: () => all.disposeAsync() };
   } catch (cause) {
     await open.disposeAsync();
     throw cause;

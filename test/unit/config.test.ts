@@ -191,6 +191,7 @@ describe("loadConfig() sources", () => {
     expect(load({ env: { KINTSUGI_PORT: "", KINTSUGI_TEST_KILL_AT: "" } })).toMatchObject({
       port: null,
       testKillAt: null,
+      testBug: null,
     });
   });
 
@@ -415,6 +416,13 @@ describe("loadConfig() checks what must fit together", () => {
       expect(problemsWith({ env: { KINTSUGI_TEST_KILL_AT: name } })).toHaveLength(1);
     }
   });
+});
+
+test("loadConfig() takes a deliberate bug for tests, and no other", () => {
+  expect(load({ env: { KINTSUGI_TEST_BUG: "ack-early" } }).testBug).toBe("ack-early");
+  expect(problemsWith({ env: { KINTSUGI_TEST_BUG: "toString" } })).toEqual([
+    'KINTSUGI_TEST_BUG: "toString" is no bug of ours',
+  ]);
 });
 
 describe("sizes and durations", () => {

@@ -51,9 +51,9 @@ export type ScheduleOptions = {
 };
 
 const FIRST_MS = 2_000;
-const GAP_MS = [300, 6_000] as const;
+const GAP_MS = [200, 3_500] as const;
 /** Now and then there is peace for a while, so that what only shows then has time to. */
-const CALM_SHARE = 0.12;
+const CALM_SHARE = 0.06;
 const CALM_MS = 18_000;
 /** Elections and sessions of what came back are over. */
 const SETTLE_MS = 3_000;
@@ -98,10 +98,10 @@ export function planFaults(random: Seeded, options: ScheduleOptions): Fault[] {
     const fault = drawFault(random, kinds, options, atMs);
     const freeMs = freeFrom(faults, fault, options);
     // A pause or a kill may begin while others last, if that leaves enough; else all wait for their ends.
-    const due = { ...fault, atMs: Math.max(atMs, freeMs) };
-    if (due.atMs + due.lastsMs > options.spanMs) break;
-    faults.push(due);
-    atMs = due.atMs + random.between(...GAP_MS);
+    atMs = Math.max(atMs, freeMs);
+    if (atMs >= options.spanMs) break;
+    faults.push({ ...fault, atMs, lastsMs: Math.min(fault.lastsMs, options.spanMs - atMs) });
+    atMs += random.between(...GAP_MS);
     if (random.next() < CALM_SHARE) atMs = Math.max(...faults.map(endOf)) + CALM_MS;
   }
   return faults;
