@@ -47,6 +47,16 @@ export function isDirty(record: ObjectRecord): boolean {
   return blobSetsOf(record.manifest).some((set) => set.nodes.includes(null));
 }
 
+/** The tombstone of an object whose content is given up, so that it cannot be brought back. */
+export function buriedOf(record: ObjectRecord): ObjectRecord {
+  const nothing = { sizeBytes: 0, etag: "", sha256: null, contentType: "", userMetadata: {} };
+  return { ...record, ...nothing, manifest: { strategy: "inline", bytes: new Uint8Array(0) } };
+}
+
+export function isBuried({ state, etag }: ObjectRecord): boolean {
+  return state === "tombstone" && etag === "";
+}
+
 export function strategyOf(record: ObjectRecord): Strategy {
   return record.manifest.strategy;
 }

@@ -14,6 +14,7 @@ import { quorumOf } from "../placement/strategies.ts";
  * | the record of the key …                 | the intent's blobs …                               | then                              |
  * |-----------------------------------------|----------------------------------------------------|-----------------------------------|
  * | is absent, though the intent saw one    | anywhere                                           | wait: lost metadata proves nothing |
+ * | names blobs of a clean-up intent        | anywhere                                           | wait up to `restMs`: whoever appended it may be about to let go of them; then finish |
  * | any                                     | of a clean-up intent                               | finish                            |
  * | is the txid's version, or names its blobs | anywhere, also where nobody can be asked         | finish                            |
  * | names the txid as fenced, or once did   | anywhere                                           | roll back, without another fence  |
@@ -33,7 +34,7 @@ import { quorumOf } from "../placement/strategies.ts";
  * |-----------------------------------------|----------------------------------------------------------------------|
  * | of the txid, which was never current or still is | at once: no reader can know of them                         |
  * | of the txid, when the key has moved on  | once they have been out of the record for `releaseMs`: it may have been current, and readers that hold that record be about to begin |
- * | that its write replaced                 | likewise                                                             |
+ * | that its write replaced, or that a clean-up intent names | likewise                                            |
  * | of the txid, not found where they may be, after a roll back | with the last look: they may be on their way, and a node that was told to delete a blob takes it no more |
  *
  * Then the intent ends. A fenced writer that wakes up cleans up behind itself, unless it dies doing so: that is why a
@@ -67,6 +68,8 @@ export type RecoverBounds = {
   readonly lookAgainMs: number;
   /** How long replaced blobs stay for readers that hold the old record but have not begun to stream. */
   readonly releaseMs: number;
+  /** How long a clean-up intent whose blobs the record still names waits for its compare-and-set. */
+  readonly restMs: number;
 };
 
 export type RecoverState = {
@@ -140,7 +143,11 @@ export function isCleanUp(intent: Intent): boolean {
 }
 
 function planCleanUp(state: RecoverState): RecoverPlan {
-  const ending = endingOf(state, state.stored?.record ?? null, {});
+  const { intent, stored, bounds } = state;
+  const named = stored === null ? [] : blobSetsOf(stored.record.manifest).flatMap(placedBlobsOf);
+  const isNamed = intent.replaces.some((blob) => named.some(({ id, node }) => id === blob.id && node === blob.node));
+  if (isNamed && state.ageMs < bounds.restMs) return { action: "wait" };
+  const ending = endingOf(state, stored?.record ?? null, { replacedMs: bounds.releaseMs - state.replacedMs });
   const { after } = ending;
   const nothingNew = after.step === "clean_up" && after.blobs.length === state.intent.replaces.length;
   return nothingNew ? { action: "wait" } : { action: "finish", ...ending };

@@ -70,7 +70,12 @@ const PAGE_INTENTS = 256;
 /** Keys that are worked on side by side. */
 const KEYS_AT_ONCE = 16;
 /** One process is the whole store: nobody else reads or writes, and a node that is away comes back with it. */
-export const ALONE: RecoverBounds = { patienceMs: Number.POSITIVE_INFINITY, lookAgainMs: 0, releaseMs: 0 };
+export const ALONE: RecoverBounds = {
+  patienceMs: Number.POSITIVE_INFINITY,
+  lookAgainMs: 0,
+  releaseMs: 0,
+  restMs: 30_000,
+};
 
 /** Settles the intents that a store in one process left behind. Idempotent: a crash in between repeats harmlessly. */
 export async function recoverIntents(deps: RecoverDeps, options: RecoverOptions): Promise<RecoverSummary> {

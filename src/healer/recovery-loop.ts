@@ -54,6 +54,7 @@ export const RECOVERY_BOUNDS: RecoveryBounds = {
   lookAgainMs: 20_000,
   // Longer than gateways keep replaced blobs: their readers' pins must have reached this process.
   releaseMs: 10_000,
+  restMs: 30_000,
 };
 
 const ALONE_INTERVAL_MS = 60_000;

@@ -11,13 +11,13 @@ import type { ObjectDeps } from "./deps.ts";
 /** The version of the fence on a key that never had one. No write has it, so nobody takes the fence for a commit. */
 export const VERSION_NONE = "0".repeat(26) as VersionId;
 
-export function metadataDeadline(deps: ObjectDeps): Deadline {
+export function metadataDeadline(deps: Pick<ObjectDeps, "clock" | "timeouts">): Deadline {
   return deadlineIn(deps.clock, deps.timeouts.metadataMs);
 }
 
 /** Commits a record over the one that was seen. `op` null: nothing that a reader sees changes. */
 export async function commitRecord(
-  deps: ObjectDeps,
+  deps: Pick<ObjectDeps, "metadata" | "clock" | "timeouts">,
   record: ObjectRecord,
   seen: StoredRecord | null,
   op: ChangeOp | null,
@@ -31,7 +31,7 @@ export async function commitRecord(
  * version means that an earlier attempt was taken though nobody said so.
  */
 export async function commitVersion(
-  deps: ObjectDeps,
+  deps: Pick<ObjectDeps, "metadata" | "clock" | "timeouts">,
   record: ObjectRecord,
   seen: StoredRecord | null,
   op: ChangeOp,

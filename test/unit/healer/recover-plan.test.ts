@@ -27,7 +27,7 @@ import { ALONE } from "../../../src/healer/recover.ts";
  * an intent that only remembers blobs.
  */
 const dir = join(import.meta.dirname, "recover");
-const IN_A_CLUSTER = { patienceMs: 60_000, lookAgainMs: 60_000, releaseMs: 10_000 };
+const IN_A_CLUSTER = { patienceMs: 60_000, lookAgainMs: 60_000, releaseMs: 10_000, restMs: 30_000 };
 
 describe("planRecovery()", () => {
   for (const file of readdirSync(dir)) {
