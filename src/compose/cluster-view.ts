@@ -1,5 +1,7 @@
 import type { Config } from "../config.ts";
-import type { ClusterView, Coordination, StreamReport } from "../gateway/cluster-view.ts";
+import type { LeadingStatus } from "../healer/healing.ts";
+import type { ProcessInfo } from "../domain/node-info.ts";
+import type { ClusterView, Coordination, HealingFigures, StreamReport } from "../gateway/cluster-view.ts";
 import type { Lease } from "../lease/lease.ts";
 import { deadlineIn, withDeadline } from "../lib/deadline.ts";
 import type { NatsLink } from "../nats/nats-link.ts";
@@ -15,18 +17,20 @@ export const HEALER_LEASE = "healer";
 const COORDINATION_MS = 1_500;
 
 /** What the embedded store shows of itself. */
-export function createEmbeddedView(deps: ObjectDeps, config: Config): ClusterView {
+export function createEmbeddedView(deps: ObjectDeps, config: Config, healing: () => LeadingStatus): ClusterView {
   const soon = () => deadlineIn(deps.clock, deps.timeouts.metadataMs);
   return {
     ...viewOfProcess(deps, config),
     processes: () => [],
     coordination: () => Promise.resolve(null),
+    healing: () => healing(),
     async snapshot() {
       const [parts, open] = await Promise.all([
         snapshotParts(deps),
         deps.wal.readOpen(0, OPEN_INTENTS_COUNTED_MAX, soon()),
       ]);
-      return { ...parts, openIntents: open.length, processes: [], coordination: null, streams: [] };
+      const nobody = { processes: [], coordination: null, streams: [] };
+      return { ...parts, ...nobody, openIntents: open.length, healing: healing() };
     },
   };
 }
@@ -68,14 +72,30 @@ export function createClusterView(deps: ObjectDeps, config: Config, parts: Clust
   return {
     ...viewOfProcess(deps, config),
     processes,
+    // Only the leader tells of healing.
+    healing: () => healingOf(processes().find(isLeading)?.load ?? {}),
     coordination: async () => (await askNats()).coordination,
     async snapshot() {
       const [snapshot, { coordination, streams }] = await Promise.all([snapshotParts(deps), askNats()]);
-      const leading = processes().find(({ role, name }) => role === "healer" && name === coordination.leader);
-      const openIntents = leading?.load["openIntents"] ?? null;
-      return { ...snapshot, openIntents, processes: processes(), coordination, streams };
+      const { load } =
+        processes().find(({ role, name }) => role === "healer" && name === coordination.leader) ?? NOBODY;
+      const openIntents = load["openIntents"] ?? null;
+      return { ...snapshot, openIntents, processes: processes(), coordination, streams, healing: healingOf(load) };
     },
   };
+}
+
+const NOBODY: Pick<ProcessInfo, "load"> = { load: {} };
+
+/** Nobody else tells of jobs. Whoever led until now tells so for as long as it is heard. */
+function isLeading({ role, state, load }: ProcessInfo): boolean {
+  return role === "healer" && state === "live" && load["jobsOpen"] !== undefined;
+}
+
+/** As the leader's heartbeat tells it. */
+function healingOf(load: ProcessInfo["load"]): HealingFigures {
+  const { replicationLag = null, jobsOpen = 0, meanRepairMs = null } = load;
+  return { replicationLag, jobsOpen, meanRepairMs };
 }
 
 /** A leader that hears no majority does not know yet that it leads no more. */

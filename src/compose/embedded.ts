@@ -3,13 +3,13 @@ import type { Registry } from "prom-client";
 import type { BlobStore } from "../blob/blob-store.ts";
 import { openLmdbBlobStore } from "../blob/lmdb-blob-store.ts";
 import type { Config } from "../config.ts";
+import type { HealingDesk } from "../desk/healing-desk.ts";
 import { StoreError } from "../domain/errors.ts";
 import type { NodeName } from "../domain/ids.ts";
 import type { ClusterView } from "../gateway/cluster-view.ts";
 import type { ObjectApi } from "../gateway/object-api.ts";
 import type { RecoverSummary } from "../healer/recover.ts";
 import { recoverIntents } from "../healer/recover.ts";
-import { startRecovery } from "../healer/recovery-loop.ts";
 import type { HeatReports } from "../heat/heat-reports.ts";
 import { createInProcessHeat } from "../heat/in-process-heat.ts";
 import type { Clock } from "../lib/clock.ts";
@@ -20,6 +20,7 @@ import { openLmdbMetadataStore } from "../metadata/lmdb-metadata-store.ts";
 import type { ObjectDeps } from "../object/deps.ts";
 import { openLmdbWal } from "../wal/lmdb-wal.ts";
 import { createEmbeddedView } from "./cluster-view.ts";
+import { openEmbeddedHealing } from "./healing.ts";
 import {
   bindObjectApi,
   createContentCache,
@@ -35,6 +36,7 @@ export type EmbeddedStore = {
   readonly deps: ObjectDeps;
   readonly api: ObjectApi;
   readonly cluster: ClusterView;
+  readonly desk: HealingDesk;
   readonly registry: Registry;
   /** Which objects are read often. */
   readonly heat: HeatReports;
@@ -66,14 +68,14 @@ export async function openEmbeddedStore(config: Config, system: System): Promise
     // The lock on the data directory proves that whoever wrote the intents found now is gone.
     const recoverDeps = { ...deps, waitMs: config.timeouts.nodeMs };
     const recovered = await recoverIntents(recoverDeps, { writerDead: true, ageMsMin: Number.NEGATIVE_INFINITY });
-    open.use(startRecovery(recoverDeps));
     open.defer(() => deps.releaser.close());
+    const healing = await openEmbeddedHealing(config, deps, registry, open);
     const heat = createInProcessHeat(system.clock, deps.processName);
     open.use(reportHeat(config, deps, heat));
-    const cluster = createEmbeddedView(deps, config);
+    const cluster = createEmbeddedView(deps, config, healing.status);
     const opened = open.move();
     return {
-      ...{ deps, registry, recovered, failed, cluster, heat },
+      ...{ deps, registry, recovered, failed, cluster, heat, desk: healing.desk },
       api: bindObjectApi(deps),
       close: () => opened.disposeAsync(),
     };

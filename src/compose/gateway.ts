@@ -1,6 +1,8 @@
 import type { Registry } from "prom-client";
 import type { Config } from "../config.ts";
 import { portOf } from "../config.ts";
+import type { HealingDesk } from "../desk/healing-desk.ts";
+import { openNatsHealingDesk } from "../desk/nats-healing-desk.ts";
 import type { StoreError } from "../domain/errors.ts";
 import type { ClusterView } from "../gateway/cluster-view.ts";
 import type { ObjectApi } from "../gateway/object-api.ts";
@@ -19,6 +21,7 @@ export type OpenGateway = {
   readonly doorLink: NatsLink;
   readonly api: ObjectApi;
   readonly cluster: ClusterView;
+  readonly desk: HealingDesk;
   readonly registry: Registry;
   /** Settles when another process took this one's name, or its index met a storage error. */
   readonly failed: Promise<StoreError>;
@@ -52,9 +55,11 @@ export async function openGateway(config: Config, system: System): Promise<OpenG
     const { metadataStreams } = config.cluster;
     const indexLag = () => ports.metadata.indexLag();
     const cluster = createClusterView(deps, config, { link, lease, indexLag, metadataStreams });
+    const desk = openNatsHealingDesk(link);
+    open.defer(() => desk.close());
     const opened = open.move();
     return {
-      ...{ doorLink, registry, cluster },
+      ...{ doorLink, registry, cluster, desk },
       failed,
       api: bindObjectApi(deps),
       close: () => opened.disposeAsync(),

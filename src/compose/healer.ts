@@ -6,17 +6,15 @@ import { leadWhileHeld } from "../healer/leadership.ts";
 import { createHealerMetrics } from "../healer/metrics.ts";
 import type { EventPublisher } from "../healer/nats-event-publisher.ts";
 import { startEventPublisher } from "../healer/nats-event-publisher.ts";
-import type { Recovery } from "../healer/recovery-loop.ts";
-import { startRecovery } from "../healer/recovery-loop.ts";
 import type { HealerStatus } from "../healer/status.ts";
 import { healerStatus } from "../healer/status.ts";
 import type { LeaseGrant } from "../lease/lease.ts";
 import { openNatsLease } from "../lease/nats-lease.ts";
-import { ActiveWrites } from "../object/active-writes.ts";
-import { createObjectMetrics } from "../object/metrics.ts";
 import { openClusterPorts } from "./cluster-ports.ts";
 import { HEALER_LEASE } from "./cluster-view.ts";
-import { createRegistry } from "./object-paths.ts";
+import type { ClusterTerm } from "./healing.ts";
+import { HEALER_THREADS_MAX, openClusterHealing } from "./healing.ts";
+import { createObjectDeps, createRegistry } from "./object-paths.ts";
 import type { System } from "./system.ts";
 
 export type OpenHealer = {
@@ -32,8 +30,8 @@ export type OpenHealer = {
 const LEASE_RETRY_MS = 1_000;
 
 /**
- * Builds a healer of a cluster. All compete; the one that leads settles what dead gateways left and publishes change
- * events.
+ * Builds a healer of a cluster. All do the work that waits and compete for the lead; the one that leads looks for more,
+ * settles what dead gateways left, answers operators and publishes change events.
  * @throws {StoreError} `data_dir_locked` and those of joining a cluster
  */
 export async function openHealer(config: Config, system: System): Promise<OpenHealer> {
@@ -41,24 +39,19 @@ export async function openHealer(config: Config, system: System): Promise<OpenHe
   const { clock, logger } = system;
   try {
     const registry = createRegistry();
-    let term: { readonly recovery: Recovery; readonly events: EventPublisher } | null = null;
-    const load = () => {
-      const recovery = term?.recovery.status();
-      return { openIntents: recovery?.openIntents ?? Number.NaN, eventLag: term?.events.lag ?? Number.NaN };
-    };
-    const self = { role: "healer", port: portOf(config, "healer"), load } as const;
+    let term: { readonly healing: ClusterTerm; readonly events: EventPublisher } | null = null;
+    const self = { role: "healer", port: portOf(config, "healer"), load: () => loadOf(term) } as const;
     const { link, failed, ...ports } = await openClusterPorts(config, system, self, registry, open);
     const lease = await openNatsLease(link);
     open.defer(() => lease.close());
     const healerMetrics = createHealerMetrics(registry, clock);
-    const recoveryDeps = {
-      ...{ ...ports, clock, logger, healerMetrics },
-      metrics: createObjectMetrics(registry),
-      active: new ActiveWrites(),
-      waitMs: config.timeouts.nodeMs,
-    };
-    const lead = (grant: LeaseGrant): AsyncDisposable => {
-      const recovery = startRecovery(recoveryDeps, { kind: "leading", grant });
+    const threads = Math.min(HEALER_THREADS_MAX, config.threads);
+    const parts = { ...ports, registry, processName: link.processName, locality: localityOf(config) };
+    const deps = createObjectDeps({ ...config, threads }, system, parts, open);
+    open.defer(() => deps.releaser.close());
+    const healing = await openClusterHealing({ ...ports, config, system, registry, link, deps }, open);
+    const lead = async (grant: LeaseGrant): Promise<AsyncDisposable> => {
+      const begun = await healing.lead(grant, healerMetrics);
       const events = startEventPublisher(link, {
         streamCount: config.cluster.metadataStreams,
         maxAgeMs: config.events.ageMsMax,
@@ -66,11 +59,11 @@ export async function openHealer(config: Config, system: System): Promise<OpenHe
         isHeld: () => grant.isHeld(),
         registry,
       });
-      term = { recovery, events };
+      term = { healing: begun, events };
       return {
         async [Symbol.asyncDispose]() {
           term = null;
-          await Promise.all([recovery[Symbol.asyncDispose](), events[Symbol.asyncDispose]()]);
+          await Promise.all([begun[Symbol.asyncDispose](), events[Symbol.asyncDispose]()]);
         },
       };
     };
@@ -81,7 +74,10 @@ export async function openHealer(config: Config, system: System): Promise<OpenHe
     return {
       name: link.processName,
       registry,
-      status: () => ({ ...healerStatus(leadership, term?.recovery ?? null), eventLag: term?.events.lag ?? null }),
+      status: () => ({
+        ...healerStatus(leadership, term === null ? null : term.healing.recovery()),
+        eventLag: term?.events.lag ?? null,
+      }),
       failed,
       close: () => opened.disposeAsync(),
     };
@@ -89,4 +85,21 @@ export async function openHealer(config: Config, system: System): Promise<OpenHe
     await open.disposeAsync();
     throw cause;
   }
+}
+
+/** What only the leader knows is told by nobody else. */
+function loadOf(term: { readonly healing: ClusterTerm; readonly events: EventPublisher } | null) {
+  if (term === null) return {};
+  const { replicationLag, jobsOpen, meanRepairMs } = term.healing.status();
+  return {
+    openIntents: term.healing.recovery().openIntents ?? Number.NaN,
+    eventLag: term.events.lag,
+    replicationLag: replicationLag ?? Number.NaN,
+    jobsOpen,
+    meanRepairMs: meanRepairMs ?? Number.NaN,
+  };
+}
+
+function localityOf({ region, zone }: Config) {
+  return { region, zone };
 }

@@ -52,6 +52,24 @@ const GAUGES: readonly GaugeSpec[] = [
     read: ({ openIntents }) => (openIntents === null ? [] : [[{}, openIntents]]),
   },
   {
+    name: "replication_lag",
+    help: "Blobs that records plan and no node that can be reached is known to hold",
+    labels: [],
+    read: ({ healing }) => (healing.replicationLag === null ? [] : [[{}, healing.replicationLag]]),
+  },
+  {
+    name: "kintsugi_healing_jobs_open",
+    help: "Jobs of healing that have not ended",
+    labels: [],
+    read: ({ healing }) => [[{}, healing.jobsOpen]],
+  },
+  {
+    name: "kintsugi_repair_seconds_mean",
+    help: "Mean time to repair over the latest incidents",
+    labels: [],
+    read: ({ healing: { meanRepairMs } }) => (meanRepairMs === null ? [] : [[{}, meanRepairMs / 1_000]]),
+  },
+  {
     name: "kintsugi_process_live",
     help: "1 for a process of the cluster that was heard of lately, 0 for one that is silent",
     labels: ["role", "name"],

@@ -23,6 +23,16 @@ export type ClusterSnapshot = {
   readonly coordination: Coordination | null;
   /** The streams that metadata and log are in; none in an embedded store. */
   readonly streams: readonly StreamReport[];
+  readonly healing: HealingFigures;
+};
+
+/** What whoever leads healing tells with its heartbeats. */
+export type HealingFigures = {
+  /** Blobs that records plan and no node that can be reached is known to hold; null while nobody knows. */
+  readonly replicationLag: number | null;
+  readonly jobsOpen: number;
+  /** Over the latest incidents; null before one has ended. */
+  readonly meanRepairMs: number | null;
 };
 
 /** What keeps a cluster together. */
@@ -65,6 +75,8 @@ export type ClusterView = {
   cache(): CacheFigures;
   /** Every process of the cluster as last heard of; immutable and at hand. */
   processes(): readonly ProcessInfo[];
+  /** As last heard of. */
+  healing(): HealingFigures;
   /** Asks NATS, shortly; null where this process needs nobody. */
   coordination(): Promise<Coordination | null>;
   /** Asks nodes and metadata. @throws {StoreError} `metadata_unavailable` */
@@ -87,6 +99,7 @@ export type HealthState = {
   readonly writeNodesMin: number;
   readonly processes?: readonly ProcessInfo[];
   readonly coordination?: Coordination | null;
+  readonly healing?: Pick<HealingFigures, "replicationLag">;
 };
 
 export function clusterHealth({
@@ -94,6 +107,7 @@ export function clusterHealth({
   writeNodesMin,
   processes = [],
   coordination = null,
+  healing = { replicationLag: null },
 }: HealthState): ClusterHealth {
   const nodesLive = nodes.filter((node) => node.state === "live").length;
   const problems = nodes.flatMap(({ name, state }) =>
@@ -104,6 +118,9 @@ export function clusterHealth({
   }
   if (nodesLive < writeNodesMin) problems.push(`writes need ${writeNodesMin} live nodes`);
   if (coordination !== null) problems.push(...coordinationProblems(coordination));
+  const lag = healing.replicationLag ?? 0;
+  if (lag > 0)
+    problems.push(`${lag} ${lag === 1 ? "blob is" : "blobs are"} missing or not to be reached: being mended`);
   const writable = nodesLive >= writeNodesMin && coordination?.reachable !== false;
   return {
     status: !writable ? "unavailable" : problems.length > 0 ? "degraded" : "ok",

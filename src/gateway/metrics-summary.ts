@@ -1,9 +1,10 @@
 /** The figures that people ask for, worked out from what the gateway counts anyway; as JSON or as CSV. */
+import type { HealingStatus, Incident } from "../domain/healing.ts";
+import { meanRepairMs } from "../healer/incidents.ts";
 import type { CacheFigures } from "../object/content-cache.ts";
 import { clusterTotals, type ClusterSnapshot } from "./cluster-view.ts";
 import { DURATION_BOUNDS_S, type DurationSeries } from "./duration-histogram.ts";
 import type { HttpMetrics } from "./metrics.ts";
-import type { RepairTimes } from "./repair-times.ts";
 
 type Latency = { readonly p50Ms: number | null; readonly p95Ms: number | null; readonly p99Ms: number | null };
 type Counts = {
@@ -26,20 +27,32 @@ export type MetricsSummary = {
   readonly bytes: { readonly in: number; readonly out: number };
   readonly cache: CacheFigures;
   readonly storage: ReturnType<typeof clusterTotals> | null;
-  readonly repair: { readonly nodesReturned: number; readonly meanTimeToRepairMs: number | null };
+  /** Null when nobody who leads healing could be asked. */
+  readonly repair: RepairSummary | null;
   readonly routes: readonly ({ readonly method: string; readonly route: string } & Counts & Latency)[];
+};
+
+/** Of the latest incidents, the oldest first. */
+type RepairSummary = {
+  readonly replicationLag: number | null;
+  readonly workWaiting: number;
+  readonly jobsOpen: number;
+  readonly incidentsOpen: number;
+  readonly meanTimeToRepairMs: number | null;
+  readonly incidents: readonly Pick<Incident, "id" | "kind" | "node" | "noticedAtMs" | "repairMs">[];
 };
 
 export type SummarySources = {
   readonly uptimeMs: number;
   readonly metrics: HttpMetrics;
-  readonly repairs: RepairTimes;
   readonly cache: CacheFigures;
+  /** Null when nobody could be asked. */
+  readonly healing: HealingStatus | null;
   /** Null when the cluster could not be asked. */
   readonly cluster: ClusterSnapshot | null;
 };
 
-export function summarizeMetrics({ uptimeMs, metrics, repairs, cache, cluster }: SummarySources): MetricsSummary {
+export function summarizeMetrics({ uptimeMs, metrics, healing, cache, cluster }: SummarySources): MetricsSummary {
   const groups = groupDurations(metrics.duration.series);
   const all = mergeGroups([...groups.values()]);
   const recent = metrics.recent.perSecond();
@@ -55,12 +68,29 @@ export function summarizeMetrics({ uptimeMs, metrics, repairs, cache, cluster }:
     bytes: { in: metrics.bytesIn(), out: metrics.bytesOut() },
     cache: { ...cache, hitRate: cache.hitRate === null ? null : rounded(cache.hitRate) },
     storage: cluster === null ? null : clusterTotals(cluster),
-    repair: { nodesReturned: repairs.count(), meanTimeToRepairMs: repairs.meanMs() },
+    repair: healing === null ? null : summarizeRepair(healing),
     routes: [...groups.values()].map((group) => ({
       method: group.method,
       route: group.route,
       ...countsOf(group),
       ...latencyOf(group),
+    })),
+  };
+}
+
+function summarizeRepair({ replicationLag, waiting, jobs, incidents }: HealingStatus): RepairSummary {
+  return {
+    replicationLag,
+    workWaiting: waiting.reduce((sum, count) => sum + count, 0),
+    jobsOpen: jobs.filter(({ state }) => state === "waiting" || state === "running").length,
+    incidentsOpen: incidents.filter(({ repairMs }) => repairMs === null).length,
+    meanTimeToRepairMs: meanRepairMs(incidents),
+    incidents: incidents.map(({ id, kind, node, noticedAtMs, repairMs }) => ({
+      id,
+      kind,
+      node,
+      noticedAtMs,
+      repairMs,
     })),
   };
 }
@@ -73,8 +103,10 @@ export function summaryToCsv(summary: MetricsSummary): string {
       for (const [key, child] of Object.entries(value)) add(name === "" ? key : `${name}.${key}`, child);
     } else rows.push([name, value === null ? "" : String(value)]);
   };
-  const { routes, ...rest } = summary;
-  add("", rest);
+  const { routes, repair, ...rest } = summary;
+  const { incidents, ...repairs } = repair ?? { incidents: [] };
+  add("", { ...rest, repair: repairs });
+  for (const { id, ...figures } of incidents) add(`repair.incidents.${id}`, figures);
   for (const { method, route, ...figures } of routes) add(`routes.${method} ${route}`, figures);
   return ["metric,value", ...rows.map((row) => row.map(csvField).join(","))].join("\r\n") + "\r\n";
 }

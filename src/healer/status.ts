@@ -1,5 +1,5 @@
 import type { Leadership } from "./leadership.ts";
-import type { Recovery } from "./recovery-loop.ts";
+import type { RecoveryStatus } from "./recovery-loop.ts";
 import type { RecoverSummary } from "./recover.ts";
 
 /** What a healer shows of itself. All but the holder is known to the leader alone. */
@@ -15,15 +15,15 @@ export type HealerStatus = {
   readonly counts: RecoverSummary;
 };
 
-/** `recovery` is that of the term under way, or null. */
-export function healerStatus(leadership: Leadership, recovery: Recovery | null): HealerStatus {
+/** `recovery` is how it is in the term under way, or null. */
+export function healerStatus(leadership: Leadership, recovery: RecoveryStatus | null): HealerStatus {
   const leading = leadership.isLeading();
   const nothing = { lastRoundAgoMs: null, openIntents: null, counts: NOTHING_DONE };
   return {
     leading,
     holder: leadership.holder(),
     sinceMs: leadership.sinceMs(),
-    ...(leading && recovery !== null ? recovery.status() : nothing),
+    ...(leading && recovery !== null ? recovery : nothing),
   };
 }
 

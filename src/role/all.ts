@@ -18,8 +18,18 @@ export async function runAll(config: Config): Promise<RunningProcess> {
     await server.close();
     await store.close();
   });
-  const { api, cluster, registry } = store;
-  const parts = { clock, random, logger, api, cluster, registry, version: programVersion(), onBug: lifecycle.onBug };
+  const { api, cluster, desk, registry } = store;
+  const parts = {
+    clock,
+    random,
+    logger,
+    api,
+    cluster,
+    desk,
+    registry,
+    version: programVersion(),
+    onBug: lifecycle.onBug,
+  };
   const server = await startRestServer(parts, restSettingsOf(config, portOf(config, "all"))).catch(
     async (cause: unknown) => {
       await store.close();

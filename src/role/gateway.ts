@@ -20,9 +20,9 @@ export async function runGateway(config: Config): Promise<RunningProcess> {
     await gateway.close();
   });
   try {
-    const { api, cluster, registry, doorLink } = gateway;
+    const { api, cluster, desk, registry, doorLink } = gateway;
     const parts = { clock, random, logger, api, registry, version: programVersion(), onBug: lifecycle.onBug };
-    const rest = await startRestServer({ ...parts, cluster }, restSettingsOf(config, portOf(config, "gateway")));
+    const rest = await startRestServer({ ...parts, cluster, desk }, restSettingsOf(config, portOf(config, "gateway")));
     doors.defer(() => rest.close());
     const { requestsMax } = config.nats;
     const door = await startNatsDoor(

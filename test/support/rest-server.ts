@@ -9,6 +9,7 @@ import { systemClock } from "../../src/lib/clock.ts";
 import { silentLogger } from "../../src/lib/logger.ts";
 import { systemRandom } from "../../src/lib/random.ts";
 import { createMemoryObjects } from "./memory-objects.ts";
+import { createTestDesk } from "./test-desk.ts";
 
 /** Where a REST door listens, whatever is behind it. */
 export type RestTarget = AsyncDisposable & { readonly url: string };
@@ -40,6 +41,7 @@ export async function startTestRest(
         settings.objectBytesMax === undefined ? {} : { objectBytesMax: settings.objectBytesMax },
       ),
       cluster: createTestCluster(),
+      desk: createTestDesk(),
       onBug: (cause) => {
         throw cause;
       },
@@ -53,6 +55,8 @@ export async function startTestRest(
     [Symbol.asyncDispose]: () => server.close(),
   };
 }
+
+const HEALING = { replicationLag: 0, jobsOpen: 0, meanRepairMs: null };
 
 export function createTestCluster(states: readonly NodeInfo["state"][] = ["live", "live", "live"]): ClusterView {
   const nodes = states.map((state, index): NodeInfo => ({
@@ -68,12 +72,13 @@ export function createTestCluster(states: readonly NodeInfo["state"][] = ["live"
     cache: () => ({ hits: 30, misses: 10, hitRate: 0.75, evictions: 1, entries: 2, bytes: 3_000, bytesMax: 64_000 }),
     processes: () => [],
     coordination: () => Promise.resolve(null),
+    healing: () => HEALING,
     snapshot: () =>
       Promise.resolve({
         nodes: nodes.map((info) => ({ info, usage: info.state === "down" ? null : usage })),
         buckets: [{ bucket: "default" as BucketName, objectCount: 3, objectBytes: 600 }],
         ...{ inFlightBytes: 7, inFlightBytesMax: 1_000, openIntents: 1 },
-        ...{ processes: [], coordination: null, streams: [] },
+        ...{ processes: [], coordination: null, streams: [], healing: HEALING },
       }),
   };
 }

@@ -1,12 +1,12 @@
 /** What an operator looks at: health, stats and metrics. */
 import type { Registry } from "prom-client";
+import type { HealingDesk } from "../../desk/healing-desk.ts";
 import { StoreError } from "../../domain/errors.ts";
 import type { Clock } from "../../lib/clock.ts";
 import type { HttpExchange } from "../../runtime/http-exchange.ts";
 import { clusterHealth, clusterTotals, type ClusterView } from "../cluster-view.ts";
 import type { HttpMetrics } from "../metrics.ts";
 import { summarizeMetrics, summaryToCsv } from "../metrics-summary.ts";
-import type { RepairTimes } from "../repair-times.ts";
 import { refuseBody, sendJson } from "./answer.ts";
 import type { RestHandler } from "./serve-route.ts";
 import { parseQuery } from "./target.ts";
@@ -14,8 +14,8 @@ import { parseQuery } from "./target.ts";
 export type ClusterRouteDeps = {
   readonly clock: Clock;
   readonly cluster: ClusterView;
+  readonly desk: Pick<HealingDesk, "status">;
   readonly metrics: HttpMetrics;
-  readonly repairs: RepairTimes;
   readonly registry: Registry;
   readonly about: { readonly version: string; readonly runtime: string };
   readonly startedAtMs: number;
@@ -39,22 +39,27 @@ export function createClusterRoutes(deps: ClusterRouteDeps): ClusterRoutes {
       parseQuery(query, []);
       const [nodes, processes, coordination] = [cluster.nodes(), cluster.processes(), await cluster.coordination()];
       const { writeNodesMin } = cluster;
-      const health = clusterHealth({ nodes, writeNodesMin, processes, coordination });
+      const health = clusterHealth({ nodes, writeNodesMin, processes, coordination, healing: cluster.healing() });
       const status = health.status === "unavailable" ? 503 : 200;
       const inCluster = coordination === null ? {} : { coordination, processes };
-      await sendJson(exchange, status, operatorHeaders(requestId), { ...health, nodes, ...inCluster });
+      await sendJson(exchange, status, operatorHeaders(requestId), {
+        ...health,
+        nodes,
+        healing: cluster.healing(),
+        ...inCluster,
+      });
     },
     async stats({ exchange, requestId, query }) {
       refuseBody(exchange);
       parseQuery(query, []);
       const snapshot = await cluster.snapshot();
-      const { processes, coordination, streams } = snapshot;
+      const { processes, coordination, streams, healing } = snapshot;
       const { writeNodesMin } = cluster;
       const inCluster = coordination === null ? {} : { coordination, processes, streams };
       await sendJson(exchange, 200, operatorHeaders(requestId), {
         ...deps.about,
         uptimeSeconds: Math.floor(uptimeMs(deps) / 1_000),
-        health: clusterHealth({ nodes: cluster.nodes(), writeNodesMin, processes, coordination }),
+        health: clusterHealth({ nodes: cluster.nodes(), writeNodesMin, processes, coordination, healing }),
         totals: clusterTotals(snapshot),
         nodes: snapshot.nodes.map(({ info, usage }) => ({ ...info, usage })),
         buckets: snapshot.buckets,
@@ -63,6 +68,7 @@ export function createClusterRoutes(deps: ClusterRouteDeps): ClusterRoutes {
         cache: cluster.cache(),
         requestsInFlight: deps.metrics.inFlight(),
         openIntents: snapshot.openIntents,
+        healing,
         ...inCluster,
       });
     },
@@ -75,10 +81,13 @@ export function createClusterRoutes(deps: ClusterRouteDeps): ClusterRoutes {
     async summary({ exchange, requestId, query }) {
       refuseBody(exchange);
       const asCsv = wantsCsv(parseQuery(query, ["format"]).format, exchange.incoming.headers.accept);
-      const snapshot = await cluster.snapshot().catch(() => null);
-      const { metrics, repairs } = deps;
+      const [snapshot, healing] = await Promise.all([
+        cluster.snapshot().catch(() => null),
+        deps.desk.status().catch(() => null),
+      ]);
+      const { metrics } = deps;
       const cache = cluster.cache();
-      const summary = summarizeMetrics({ uptimeMs: uptimeMs(deps), metrics, repairs, cache, cluster: snapshot });
+      const summary = summarizeMetrics({ uptimeMs: uptimeMs(deps), metrics, healing, cache, cluster: snapshot });
       if (!asCsv) return await sendJson(exchange, 200, operatorHeaders(requestId), summary);
       await sendBytes(exchange, requestId, "text/csv; charset=utf-8", Buffer.from(summaryToCsv(summary)));
     },

@@ -4,9 +4,11 @@
  * stream anyway (together they cost a small GET a quarter of its time).
  */
 import { RegExpRouter } from "hono/router/reg-exp-router";
+import type { HealingDesk } from "../../desk/healing-desk.ts";
 import { StoreError } from "../../domain/errors.ts";
 import type { HttpExchange } from "../../runtime/http-exchange.ts";
 import { createClusterRoutes, type ClusterRouteDeps } from "./cluster-routes.ts";
+import { createHealingRoutes, type HealingRoutes } from "./healing-routes.ts";
 import { createLandingRoute } from "./landing.ts";
 import { createListRoute } from "./list-route.ts";
 import type { ObjectApi } from "../object-api.ts";
@@ -18,6 +20,7 @@ export type RouterDeps = RouteDeps & {
   readonly api: ObjectApi;
   readonly objectBytesMax: number;
   readonly clusterRoutes: ClusterRouteDeps;
+  readonly desk: HealingDesk;
 };
 
 type Method = "GET" | "PUT" | "POST" | "PATCH" | "DELETE";
@@ -66,9 +69,24 @@ function listRoutes(deps: RouterDeps): Route[] {
     { path: "/health", name: "/health", handlers: { GET: cluster.health } },
     { path: "/cluster/health", name: "/cluster/health", handlers: { GET: cluster.clusterHealth } },
     { path: "/cluster/stats", name: "/cluster/stats", handlers: { GET: cluster.stats } },
+    ...healingRoutes(createHealingRoutes(deps.desk)),
     { path: "/metrics", name: "/metrics", handlers: { GET: cluster.metrics } },
     { path: "/metrics/summary", name: "/metrics/summary", handlers: { GET: cluster.summary } },
     { path: "/", name: "/", handlers: { GET: createLandingRoute(deps.clusterRoutes) } },
+  ];
+}
+
+function healingRoutes(healing: HealingRoutes): Route[] {
+  const of = (path: string, handlers: Route["handlers"]): Route => ({ path, name: path, handlers });
+  return [
+    of("/cluster/healing", { GET: healing.status }),
+    of("/cluster/healing/jobs/:id", { GET: healing.job }),
+    of("/cluster/healing/tracks/:track", { PUT: healing.setControl, PATCH: healing.changeControl }),
+    of("/cluster/healing/:job", { POST: healing.start }),
+    of("/cluster/recovery/:node", { POST: healing.recover }),
+    of("/cluster/nodes/:node/drain", { POST: healing.drain }),
+    of("/cluster/nodes/:node/undrain", { POST: healing.undrain }),
+    of("/cluster/nodes/:node", { DELETE: healing.remove }),
   ];
 }
 
@@ -91,10 +109,7 @@ function admitWrite({ writeLimit, clientAddressOf }: RouteDeps, exchange: HttpEx
 /** 405 for a path that exists, else 404. */
 function serveUnrouted(deps: RouterDeps, routes: readonly Route[], exchange: HttpExchange): Promise<void> {
   const path = pathOf(exchange.target);
-  const route = routes.find((candidate) => {
-    const at = candidate.path.indexOf(":");
-    return at === -1 ? candidate.path === path : path.startsWith(candidate.path.slice(0, at));
-  });
+  const route = routes.find((candidate) => matchesPath(candidate.path, path));
   return serveExchange(deps, exchange, route?.name ?? "unknown", async ({ requestId }) => {
     if (route === undefined) throw new StoreError("object_not_found", "There is nothing under this path");
     const methods: string[] = Object.keys(route.handlers);
@@ -104,4 +119,13 @@ function serveUnrouted(deps: RouterDeps, routes: readonly Route[], exchange: Htt
     const cause = new StoreError("method_not_allowed", `This path knows ${methods.join(", ")}`);
     await sendProblem(exchange, cause, requestId, ["Allow", methods.join(", ")]);
   });
+}
+
+/** Only the last part of a pattern may stand for more than one part of a path. Also true where a part is empty. */
+function matchesPath(pattern: string, path: string): boolean {
+  const parts = path.split("/");
+  const wanted = pattern.split("/");
+  const isOpen = wanted.at(-1)?.includes("{") === true;
+  if (isOpen ? parts.length < wanted.length : parts.length !== wanted.length) return false;
+  return wanted.every((part, index) => part.startsWith(":") || part === parts[index]);
 }

@@ -1,5 +1,6 @@
 /** The REST door: puts router, limits and metrics on the HTTP server. */
 import type { Registry } from "prom-client";
+import type { HealingDesk } from "../../desk/healing-desk.ts";
 import type { AssertionError } from "../../lib/assert.ts";
 import type { Clock } from "../../lib/clock.ts";
 import { KIB } from "../../lib/bytes.ts";
@@ -12,7 +13,6 @@ import { registerClusterMetrics } from "../cluster-metrics.ts";
 import type { ClusterView } from "../cluster-view.ts";
 import { createHttpMetrics } from "../metrics.ts";
 import { createRateLimit } from "../rate-limit.ts";
-import { trackRepairTimes } from "../repair-times.ts";
 import type { ObjectApi } from "../object-api.ts";
 import { rawProblem } from "./problem.ts";
 import { createRouter } from "./router.ts";
@@ -41,6 +41,8 @@ export type RestServerParts = {
   readonly logger: Logger;
   readonly api: ObjectApi;
   readonly cluster: ClusterView;
+  /** Where operators meet healing; stays the caller's. */
+  readonly desk: HealingDesk;
   /** The process's own; the server adds its metrics to it. */
   readonly registry: Registry;
   readonly version: string;
@@ -60,10 +62,9 @@ const WRITE_STALL_MS = 60_000;
 
 /** Listens, and answers until closed. @throws {Error} of the system when the address cannot be listened on */
 export async function startRestServer(parts: RestServerParts, settings: RestSettings): Promise<RestServer> {
-  const { clock, logger, api, cluster, registry } = parts;
+  const { clock, logger, api, cluster, desk, registry } = parts;
   const metrics = createHttpMetrics(clock, registry);
   registerClusterMetrics(registry, cluster);
-  const repairs = trackRepairTimes(clock, cluster);
   const nextRequestId = createRequestIdSource(parts.random);
   const about = { version: parts.version, runtime: runtimeName() };
   const { writesPerSecondMax } = settings;
@@ -76,10 +77,11 @@ export async function startRestServer(parts: RestServerParts, settings: RestSett
     nextRequestId,
     onBug: parts.onBug,
     api,
+    desk,
     objectBytesMax: settings.objectBytesMax,
-    clusterRoutes: { clock, cluster, metrics, repairs, registry, about, startedAtMs: clock.monotonicMs() },
+    clusterRoutes: { clock, cluster, desk, metrics, registry, about, startedAtMs: clock.monotonicMs() },
   };
-  const server = await startHttpServer(
+  return await startHttpServer(
     {
       clock,
       serve: createRouter(deps),
@@ -101,11 +103,4 @@ export async function startRestServer(parts: RestServerParts, settings: RestSett
       },
     },
   );
-  return {
-    ...server,
-    async close() {
-      await server.close();
-      repairs.close();
-    },
-  };
 }

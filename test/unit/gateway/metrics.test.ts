@@ -1,13 +1,12 @@
 import { Registry } from "prom-client";
 import { describe, expect, test } from "vitest";
-import type { NodeInfo } from "../../../src/domain/node-info.ts";
 import { registerClusterMetrics } from "../../../src/gateway/cluster-metrics.ts";
 import { clusterHealth, clusterTotals } from "../../../src/gateway/cluster-view.ts";
 import { createHttpMetrics, registerCodingMetrics, registerProcessMetrics } from "../../../src/gateway/metrics.ts";
 import { quantileOf, summarizeMetrics, summaryToCsv } from "../../../src/gateway/metrics-summary.ts";
 import { RateWindow } from "../../../src/gateway/rate-window.ts";
-import { trackRepairTimes } from "../../../src/gateway/repair-times.ts";
 import { ManualClock } from "../../support/manual-clock.ts";
+import { createTestDesk } from "../../support/test-desk.ts";
 import { createTestCluster } from "../../support/rest-server.ts";
 
 const outcome = { method: "GET", route: "/objects/:key", status: 200, elapsedMs: 4, bytesIn: 10, bytesOut: 1_000 };
@@ -93,9 +92,9 @@ describe("summarizeMetrics()", () => {
     }
     clock.advance(9_000);
     const cluster = createTestCluster();
-    const repairs = trackRepairTimes(clock, cluster);
     const [cache, snapshot] = [cluster.cache(), await cluster.snapshot()];
-    const summary = summarizeMetrics({ uptimeMs: 9_000, metrics, repairs, cache, cluster: snapshot });
+    const healing = await createTestDesk().status();
+    const summary = summarizeMetrics({ uptimeMs: 9_000, metrics, healing, cache, cluster: snapshot });
     expect(summary.requests).toEqual({ total: 100, success: 98, clientErrors: 1, serverErrors: 1, inFlight: 0 });
     expect(summary.latency.p50Ms).toBeGreaterThan(3);
     expect(summary.latency.p50Ms).toBeLessThanOrEqual(5);
@@ -110,7 +109,11 @@ describe("summarizeMetrics()", () => {
     expect(rows).toContain("requests.total,100");
     expect(rows).toContain("cache.hitRate,0.75");
     expect(rows).toContain("storage.overhead,1.5");
-    expect(rows).toContain("repair.meanTimeToRepairMs,");
+    expect(rows).toContain("repair.meanTimeToRepairMs,3000");
+    expect(rows).toContain("repair.replicationLag,4");
+    expect(rows).toContain("repair.incidentsOpen,1");
+    expect(rows).toContain("repair.incidents.i2.repairMs,4000");
+    expect(rows).toContain("repair.incidents.i3.repairMs,");
     expect(rows).toContain("routes.GET /objects/:key.serverErrors,1");
   });
 });
@@ -139,27 +142,6 @@ describe("RateWindow", () => {
   });
 });
 
-describe("trackRepairTimes()", () => {
-  test("takes the mean of the times that nodes were away", () => {
-    const clock = new ManualClock();
-    const cluster = createTestCluster(["live", "live"]);
-    let tell: (nodes: readonly NodeInfo[]) => void = () => {};
-    const repairs = trackRepairTimes(clock, { ...cluster, watch: (listener) => ((tell = listener), () => {}) });
-    const [first, second] = cluster.nodes() as [NodeInfo, NodeInfo];
-    expect(repairs.meanMs()).toBeNull();
-    tell([{ ...first, state: "down" }, second]);
-    clock.advance(1_000);
-    tell([
-      { ...first, state: "fenced" },
-      { ...second, state: "down" },
-    ]);
-    clock.advance(2_000);
-    tell([first, second]);
-    expect(repairs.meanMs()).toBe(2_500);
-    expect(repairs.count()).toBe(2);
-  });
-});
-
 describe("clusterHealth() and clusterTotals()", () => {
   test.each([
     [["live", "live", "live"], "ok"],
@@ -168,6 +150,14 @@ describe("clusterHealth() and clusterTotals()", () => {
   ] as const)("call %j %s", (states, status) => {
     const cluster = createTestCluster(states);
     expect(clusterHealth({ nodes: cluster.nodes(), writeNodesMin: cluster.writeNodesMin }).status).toBe(status);
+  });
+
+  test("say that something is being mended while blobs are missing", () => {
+    const nodes = createTestCluster().nodes();
+    const health = (replicationLag: number | null) =>
+      clusterHealth({ nodes, writeNodesMin: 2, healing: { replicationLag } });
+    expect(health(2).problems).toEqual(["2 blobs are missing or not to be reached: being mended"]);
+    expect([health(2).status, health(0).status, health(null).status]).toEqual(["degraded", "ok", "ok"]);
   });
 
   test("name what is wrong with a cluster, and call one without NATS unavailable", () => {

@@ -201,9 +201,14 @@ describe("startRecovery() of a leader", () => {
     });
     const counts = { finished: 0, resurrected: 0, rolledBack: 0, left: 0 };
     const who = { leading: true, holder: "h1", sinceMs: 1 };
-    expect(healerStatus(leadership, recovery)).toEqual({ ...who, lastRoundAgoMs: null, openIntents: null, counts });
+    expect(healerStatus(leadership, recovery.status())).toEqual({
+      ...who,
+      lastRoundAgoMs: null,
+      openIntents: null,
+      counts,
+    });
     await pass(store, 2_000);
-    const { lastRoundAgoMs, ...status } = healerStatus(leadership, recovery);
+    const { lastRoundAgoMs, ...status } = healerStatus(leadership, recovery.status());
     expect(lastRoundAgoMs).toBeLessThan(2_000);
     expect(status).toEqual({ ...who, openIntents: 1, counts });
     const text = await registry.metrics();
@@ -211,6 +216,6 @@ describe("startRecovery() of a leader", () => {
     expect(text).toContain("kintsugi_healer_leading_seconds 2");
     healerMetrics.endedTerm();
     expect(await registry.metrics()).toContain("kintsugi_healer_open_intents 0");
-    expect(healerStatus({ ...leadership, isLeading: () => false }, recovery).openIntents).toBeNull();
+    expect(healerStatus({ ...leadership, isLeading: () => false }, recovery.status()).openIntents).toBeNull();
   });
 });

@@ -1,0 +1,222 @@
+/**
+ * Who works on which track. Every healer does what waits in the queue; the one that leads finds out what there is to do;
+ * nodes look after their own volumes. A store in one process does all of it.
+ */
+import { join } from "node:path";
+import type { Registry } from "prom-client";
+import type { Config } from "../config.ts";
+import type { ControlsWatch } from "../desk/controls-watch.ts";
+import { watchControls } from "../desk/controls-watch.ts";
+import { openFileHealingStore } from "../desk/file-healing-store.ts";
+import type { HealingDesk } from "../desk/healing-desk.ts";
+import type { HealingStore } from "../desk/healing-store.ts";
+import { serveDesk } from "../desk/nats-desk-server.ts";
+import { openNatsHealingStore } from "../desk/nats-healing-store.ts";
+import { askTracks, tellTracks } from "../desk/nats-track-reports.ts";
+import { StoreError } from "../domain/errors.ts";
+import type { TrackReport } from "../domain/healing.ts";
+import type { NodeName } from "../domain/ids.ts";
+import type { Leading, LeadingStatus, Term } from "../healer/healing.ts";
+import { startLeading } from "../healer/healing.ts";
+import { createIncidentMetrics } from "../healer/healing-metrics.ts";
+import type { HealerMetrics } from "../healer/metrics.ts";
+import type { OverseerBounds } from "../healer/overseer.ts";
+import type { RecoveryMode, RecoveryStatus } from "../healer/recovery-loop.ts";
+import { createRecovery } from "../healer/recovery-loop.ts";
+import { createTrackMetrics } from "../healer/track-metrics.ts";
+import type { RunningTracks, TrackWork } from "../healer/tracks.ts";
+import { runTracks } from "../healer/tracks.ts";
+import type { LeaseGrant } from "../lease/lease.ts";
+import { Throttle } from "../lib/throttle.ts";
+import type { NatsMembership } from "../membership/nats-membership.ts";
+import type { NatsLink } from "../nats/nats-link.ts";
+import type { ObjectDeps } from "../object/deps.ts";
+import type { NatsWal } from "../wal/nats-wal.ts";
+import { createMemoryWorkQueue } from "../work/memory-work-queue.ts";
+import type { WorkQueue } from "../work/work-queue.ts";
+import type { System } from "./system.ts";
+
+/** How long the leader waits for what other processes tell of their tracks. */
+const REPORTS_MS = 700;
+/** A leader that has just begun lets processes that started with it find their feet. */
+const FIRST_AUDIT_MS = 60_000;
+/** Threads of a healer, which decodes and hashes now and then. */
+export const HEALER_THREADS_MAX = 2;
+
+/** The part of this process in healing, whoever leads. */
+type Shared = {
+  readonly config: Config;
+  readonly deps: ObjectDeps;
+  readonly registry: Registry;
+  readonly store: HealingStore;
+  readonly controls: ControlsWatch;
+  readonly queue: WorkQueue;
+  readonly tracks: RunningTracks;
+  readonly metrics: ReturnType<typeof createTrackMetrics>;
+  readonly incidents: ReturnType<typeof createIncidentMetrics>;
+};
+
+export type ClusterHealing = {
+  /** Leads for as long as the lease is held; what it answers ends that. */
+  lead(grant: LeaseGrant, healerMetrics: HealerMetrics): Promise<ClusterTerm>;
+};
+
+export type ClusterTerm = AsyncDisposable & {
+  readonly recovery: () => RecoveryStatus;
+  readonly status: () => LeadingStatus;
+};
+
+export type ClusterHealerParts = {
+  readonly config: Config;
+  readonly system: System;
+  readonly registry: Registry;
+  readonly link: NatsLink;
+  readonly wal: NatsWal;
+  readonly membership: NatsMembership;
+  readonly deps: ObjectDeps;
+};
+
+/** Takes part in the healing of a cluster until `open` is disposed. @throws {StoreError} `nats_unavailable` (retriable) */
+export async function openClusterHealing(
+  { link, system, ...parts }: ClusterHealerParts,
+  open: AsyncDisposableStack,
+): Promise<ClusterHealing> {
+  const store = await openNatsHealingStore(link);
+  open.defer(() => store.close());
+  const queue = createMemoryWorkQueue({ clock: system.clock });
+  open.defer(() => queue.close());
+  let leading: Leading | null = null;
+  const own = () => [...shared.tracks.reports(), ...(leading?.reports() ?? [])];
+  const shared = await openShared({ ...parts, store, queue, reports: own }, open);
+  open.use(tellTracks(link, own));
+  const { membership } = parts;
+  const reportsOfOthers = async () => {
+    const others = membership.processes().filter(({ role, state }) => role !== "gateway" && state === "live");
+    const { processName } = parts.deps;
+    const reports = await askTracks(link, others.length, REPORTS_MS);
+    // Its own leader's tracks are at hand.
+    const isOwn = ({ process, track }: TrackReport) =>
+      process === processName && leading?.reports().some((one) => one.track === track) === true;
+    return reports.filter((report) => !isOwn(report));
+  };
+  return {
+    async lead(grant, healerMetrics) {
+      const recovery = createRecovery(
+        { ...parts.deps, wal: parts.wal, healerMetrics, waitMs: parts.config.timeouts.nodeMs },
+        { kind: "leading", grant },
+      );
+      const term = await startTerm(shared, grant, {
+        recovery: { track: "recover", works: [recovery], throttle: null },
+        reportsOfOthers,
+        setDraining: (node, draining) => membership.setDraining(node, draining),
+        removeNode: () => Promise.reject(new StoreError("node_in_use", "Nodes cannot be removed yet")),
+      });
+      leading = term;
+      const server = serveDesk(link, { desk: term.desk, isHeld: () => grant.isHeld() });
+      return {
+        recovery: () => recovery.status(),
+        status: () => term.status(),
+        async [Symbol.asyncDispose]() {
+          await server[Symbol.asyncDispose]();
+          leading = null;
+          await term[Symbol.asyncDispose]();
+        },
+      };
+    },
+  };
+}
+
+export type EmbeddedHealing = {
+  readonly desk: HealingDesk;
+  readonly status: () => LeadingStatus;
+  /** For whoever meets damage. */
+  readonly queue: WorkQueue;
+};
+
+/** All of healing in this process, until `open` is disposed. @throws {StoreError} `format_unknown` */
+export async function openEmbeddedHealing(
+  config: Config,
+  deps: ObjectDeps,
+  registry: Registry,
+  open: AsyncDisposableStack,
+): Promise<EmbeddedHealing> {
+  const store = openFileHealingStore(join(config.dataDir, "healing"));
+  open.defer(() => store.close());
+  const queue = createMemoryWorkQueue({ clock: deps.clock });
+  open.defer(() => queue.close());
+  let leading: Leading | null = null;
+  const reports = () => [...shared.tracks.reports(), ...(leading?.reports() ?? [])];
+  const shared = await openShared({ config, deps, registry, store, queue, reports }, open);
+  // Nobody else could lead.
+  const forever: Term = { token: 1, isHeld: () => true };
+  const mode: RecoveryMode = { kind: "alone" };
+  const recovery = createRecovery({ ...deps, waitMs: config.timeouts.nodeMs }, mode);
+  const term = await startTerm(shared, forever, {
+    recovery: { track: "recover", works: [recovery], throttle: null },
+    reportsOfOthers: () => Promise.resolve(shared.tracks.reports()),
+    setDraining: (node) => Promise.reject(new StoreError("node_unknown", `${node} cannot be drained yet`)),
+    removeNode: () => Promise.reject(new StoreError("node_in_use", "Nodes cannot be removed yet")),
+  });
+  leading = term;
+  open.use(term);
+  return { queue, status: () => term.status(), desk: { ...term.desk, close: () => Promise.resolve() } };
+}
+
+type SharedParts = Pick<Shared, "config" | "deps" | "registry" | "store" | "queue"> & {
+  readonly reports: () => readonly TrackReport[];
+};
+
+/** What every process with a queue does, whether it leads or not. */
+async function openShared({ reports, ...parts }: SharedParts, open: AsyncDisposableStack): Promise<Shared> {
+  const { deps, registry, store } = parts;
+  const controls = watchControls(store, deps);
+  open.use(controls);
+  // A track that operators have paused must not begin before that is known.
+  await controls.refresh();
+  const metrics = createTrackMetrics(registry, reports);
+  const tracks = runTracks(sharedTracks(parts), {
+    clock: deps.clock,
+    logger: deps.logger,
+    processName: deps.processName,
+    controls,
+    onStep: metrics.onStep,
+  });
+  open.use(tracks);
+  return { ...parts, controls, tracks, metrics, incidents: createIncidentMetrics(registry) };
+}
+
+/** The work loop. */
+function sharedTracks(_parts: Pick<SharedParts, "config" | "deps" | "queue">): readonly TrackWork[] {
+  return [];
+}
+
+type TermParts = {
+  readonly recovery: TrackWork;
+  readonly reportsOfOthers: () => Promise<readonly TrackReport[]>;
+  readonly setDraining: (node: NodeName, draining: boolean) => Promise<void>;
+  readonly removeNode: (node: NodeName) => Promise<void>;
+};
+
+/** A term of a leader, which ends when what it answers is disposed. */
+async function startTerm(shared: Shared, term: Term, { recovery, ...parts }: TermParts): Promise<Leading> {
+  const { config, deps, metrics, incidents } = shared;
+  const { healing } = config;
+  const bounds: OverseerBounds = {
+    rebuildAfterMs: healing.rebuildAfterMs,
+    auditEveryMs: healing.auditEveryMs,
+    firstAuditMs: Math.min(FIRST_AUDIT_MS, healing.auditEveryMs),
+  };
+  return await startLeading(
+    {
+      ...{ deps, bounds, queue: shared.queue, store: shared.store, controls: shared.controls },
+      ...parts,
+      tracks: [recovery],
+      audit: () => Promise.resolve({ lacking: 0, lackingOf: () => 0, orphans: 0, unclaimed: 0, queued: 0 }),
+      mendedCount: () => 0,
+      verifyThrottle: new Throttle(deps.clock, healing.repairBytesPerSecond),
+      onStep: metrics.onStep,
+      onIncidentEnded: (incident) => incidents.ended(incident),
+    },
+    term,
+  );
+}
