@@ -10,6 +10,7 @@ import type { HealerStatus } from "../healer/status.ts";
 import { healerStatus } from "../healer/status.ts";
 import type { LeaseGrant } from "../lease/lease.ts";
 import { openNatsLease } from "../lease/nats-lease.ts";
+import { ContentCache } from "../object/content-cache.ts";
 import { openClusterPorts } from "./cluster-ports.ts";
 import { HEALER_LEASE } from "./cluster-view.ts";
 import type { ClusterTerm } from "./healing.ts";
@@ -40,16 +41,22 @@ export async function openHealer(config: Config, system: System): Promise<OpenHe
   try {
     const registry = createRegistry();
     let term: { readonly healing: ClusterTerm; readonly events: EventPublisher } | null = null;
-    const self = { role: "healer", port: portOf(config, "healer"), load: () => loadOf(term) } as const;
+    let mendedCount = () => Number.NaN;
+    const load = () => ({ mendedCount: mendedCount(), ...loadOf(term) });
+    const self = { role: "healer", port: portOf(config, "healer"), load } as const;
     const { link, failed, ...ports } = await openClusterPorts(config, system, self, registry, open);
     const lease = await openNatsLease(link);
     open.defer(() => lease.close());
     const healerMetrics = createHealerMetrics(registry, clock);
     const threads = Math.min(HEALER_THREADS_MAX, config.threads);
-    const parts = { ...ports, registry, processName: link.processName, locality: localityOf(config) };
-    const deps = createObjectDeps({ ...config, threads }, system, parts, open);
+    const memory = { inFlightBytesMax: config.healing.repairBytesInFlight };
+    // What is mended is read once: nothing is kept for the next reader.
+    const cache = new ContentCache(clock, { ...config.cache, bytesMax: 0 });
+    const parts = { ...ports, cache, registry, processName: link.processName, locality: localityOf(config) };
+    const deps = createObjectDeps({ ...config, threads, memory }, system, parts, open);
     open.defer(() => deps.releaser.close());
-    const healing = await openClusterHealing({ ...ports, config, system, registry, link, deps }, open);
+    const healing = await openClusterHealing({ ...ports, config, registry, link, deps }, open);
+    ({ mendedCount } = healing);
     const lead = async (grant: LeaseGrant): Promise<AsyncDisposable> => {
       const begun = await healing.lead(grant, healerMetrics);
       const events = startEventPublisher(link, {

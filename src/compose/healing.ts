@@ -23,23 +23,31 @@ import type { HealerMetrics } from "../healer/metrics.ts";
 import type { OverseerBounds } from "../healer/overseer.ts";
 import type { RecoveryMode, RecoveryStatus } from "../healer/recovery-loop.ts";
 import { createRecovery } from "../healer/recovery-loop.ts";
+import { createMendExecutor } from "../healer/mend.ts";
+import { createMendMetrics } from "../healer/mend-metrics.ts";
 import { createTrackMetrics } from "../healer/track-metrics.ts";
 import type { RunningTracks, TrackWork } from "../healer/tracks.ts";
 import { runTracks } from "../healer/tracks.ts";
+import type { Executors } from "../healer/work-executor.ts";
+import { createWorkLoop } from "../healer/work-loop.ts";
+import { createWorkLoopMetrics } from "../healer/work-metrics.ts";
 import type { LeaseGrant } from "../lease/lease.ts";
 import { Throttle } from "../lib/throttle.ts";
+import type { Membership } from "../membership/membership.ts";
 import type { NatsMembership } from "../membership/nats-membership.ts";
 import type { NatsLink } from "../nats/nats-link.ts";
 import type { ObjectDeps } from "../object/deps.ts";
 import type { NatsWal } from "../wal/nats-wal.ts";
 import { createMemoryWorkQueue } from "../work/memory-work-queue.ts";
+import { openNatsWorkQueue } from "../work/nats-work-queue.ts";
 import type { WorkQueue } from "../work/work-queue.ts";
-import type { System } from "./system.ts";
 
 /** How long the leader waits for what other processes tell of their tracks. */
 const REPORTS_MS = 700;
 /** A leader that has just begun lets processes that started with it find their feet. */
 const FIRST_AUDIT_MS = 60_000;
+/** Pieces of work that a process does side by side, as far as their memory allows. */
+const PIECES_AT_ONCE = 4;
 /** Threads of a healer, which decodes and hashes now and then. */
 export const HEALER_THREADS_MAX = 2;
 
@@ -52,11 +60,14 @@ type Shared = {
   readonly controls: ControlsWatch;
   readonly queue: WorkQueue;
   readonly tracks: RunningTracks;
+  readonly mendedCount: () => number;
   readonly metrics: ReturnType<typeof createTrackMetrics>;
   readonly incidents: ReturnType<typeof createIncidentMetrics>;
 };
 
 export type ClusterHealing = {
+  /** Pieces of mending that this process has done, for its heartbeat. */
+  readonly mendedCount: () => number;
   /** Leads for as long as the lease is held; what it answers ends that. */
   lead(grant: LeaseGrant, healerMetrics: HealerMetrics): Promise<ClusterTerm>;
 };
@@ -68,7 +79,6 @@ export type ClusterTerm = AsyncDisposable & {
 
 export type ClusterHealerParts = {
   readonly config: Config;
-  readonly system: System;
   readonly registry: Registry;
   readonly link: NatsLink;
   readonly wal: NatsWal;
@@ -78,12 +88,12 @@ export type ClusterHealerParts = {
 
 /** Takes part in the healing of a cluster until `open` is disposed. @throws {StoreError} `nats_unavailable` (retriable) */
 export async function openClusterHealing(
-  { link, system, ...parts }: ClusterHealerParts,
+  { link, ...parts }: ClusterHealerParts,
   open: AsyncDisposableStack,
 ): Promise<ClusterHealing> {
   const store = await openNatsHealingStore(link);
   open.defer(() => store.close());
-  const queue = createMemoryWorkQueue({ clock: system.clock });
+  const queue = await openNatsWorkQueue(link);
   open.defer(() => queue.close());
   let leading: Leading | null = null;
   const own = () => [...shared.tracks.reports(), ...(leading?.reports() ?? [])];
@@ -100,6 +110,7 @@ export async function openClusterHealing(
     return reports.filter((report) => !isOwn(report));
   };
   return {
+    mendedCount: () => shared.mendedCount(),
     async lead(grant, healerMetrics) {
       const recovery = createRecovery(
         { ...parts.deps, wal: parts.wal, healerMetrics, waitMs: parts.config.timeouts.nodeMs },
@@ -108,6 +119,7 @@ export async function openClusterHealing(
       const term = await startTerm(shared, grant, {
         recovery: { track: "recover", works: [recovery], throttle: null },
         reportsOfOthers,
+        mendedCount: () => shared.mendedCount() + mendedByOthers(membership, parts.deps.processName),
         setDraining: (node, draining) => membership.setDraining(node, draining),
         removeNode: () => Promise.reject(new StoreError("node_in_use", "Nodes cannot be removed yet")),
       });
@@ -124,6 +136,14 @@ export async function openClusterHealing(
       };
     },
   };
+}
+
+/** As their heartbeats tell. Falls when one of them starts again. */
+function mendedByOthers(membership: NatsMembership, self: string): number {
+  return membership
+    .processes()
+    .filter(({ role, name }) => role === "healer" && name !== self)
+    .reduce((sum, { load }) => sum + (load["mendedCount"] ?? 0), 0);
 }
 
 export type EmbeddedHealing = {
@@ -154,6 +174,7 @@ export async function openEmbeddedHealing(
   const term = await startTerm(shared, forever, {
     recovery: { track: "recover", works: [recovery], throttle: null },
     reportsOfOthers: () => Promise.resolve(shared.tracks.reports()),
+    mendedCount: () => shared.mendedCount(),
     setDraining: (node) => Promise.reject(new StoreError("node_unknown", `${node} cannot be drained yet`)),
     removeNode: () => Promise.reject(new StoreError("node_in_use", "Nodes cannot be removed yet")),
   });
@@ -174,7 +195,8 @@ async function openShared({ reports, ...parts }: SharedParts, open: AsyncDisposa
   // A track that operators have paused must not begin before that is known.
   await controls.refresh();
   const metrics = createTrackMetrics(registry, reports);
-  const tracks = runTracks(sharedTracks(parts), {
+  const work = openWork(parts);
+  const tracks = runTracks(work.tracks, {
     clock: deps.clock,
     logger: deps.logger,
     processName: deps.processName,
@@ -182,12 +204,41 @@ async function openShared({ reports, ...parts }: SharedParts, open: AsyncDisposa
     onStep: metrics.onStep,
   });
   open.use(tracks);
-  return { ...parts, controls, tracks, metrics, incidents: createIncidentMetrics(registry) };
+  const { mendedCount } = work;
+  return { ...parts, controls, tracks, metrics, mendedCount, incidents: createIncidentMetrics(registry) };
 }
 
-/** The work loop. */
-function sharedTracks(_parts: Pick<SharedParts, "config" | "deps" | "queue">): readonly TrackWork[] {
-  return [];
+/** What waits in the queue, several pieces side by side. */
+function openWork({ config, deps, queue, registry }: Pick<SharedParts, "config" | "deps" | "queue" | "registry">) {
+  const { clock, logger } = deps;
+  const { repairBytesPerSecond, rebuildAfterMs } = config.healing;
+  const throttle = new Throttle(clock, repairBytesPerSecond);
+  const isLost = (node: NodeName) => isAwayFor(deps.membership, node, rebuildAfterMs);
+  const mend = createMendExecutor({ ...deps, throttle, isLost, mendMetrics: createMendMetrics(registry) });
+  const executors: Executors = {
+    mend,
+    identify: notYet,
+    move: notYet,
+    collect: notYet,
+    bury: notYet,
+    keep_record: notYet,
+    heat: notYet,
+  };
+  const loop = createWorkLoop(
+    { clock, logger, queue, executors, metrics: createWorkLoopMetrics(registry) },
+    PIECES_AT_ONCE,
+  );
+  const track: TrackWork = { track: "repair", works: loop.works, throttle, figures: () => loop.figures() };
+  return { tracks: [track], mendedCount: () => loop.mendedCount() };
+}
+
+const notYet = () => Promise.resolve({ outcome: "later", inMs: 60_000, reason: "nobody can do this yet" } as const);
+
+/** By silence alone, as this process has heard it; a node that nobody knows is away for good. */
+function isAwayFor(membership: Membership, node: NodeName, awayMs: number): boolean {
+  const process = membership.processes().find(({ role, name }) => role === "node" && name === node);
+  if (process !== undefined) return process.state === "down" && process.silentMs >= awayMs;
+  return !membership.snapshot().some(({ name }) => name === node);
 }
 
 type TermParts = {
@@ -195,10 +246,11 @@ type TermParts = {
   readonly reportsOfOthers: () => Promise<readonly TrackReport[]>;
   readonly setDraining: (node: NodeName, draining: boolean) => Promise<void>;
   readonly removeNode: (node: NodeName) => Promise<void>;
+  readonly mendedCount: () => number;
 };
 
 /** A term of a leader, which ends when what it answers is disposed. */
-async function startTerm(shared: Shared, term: Term, { recovery, ...parts }: TermParts): Promise<Leading> {
+async function startTerm(shared: Shared, term: Term, { recovery, mendedCount, ...parts }: TermParts): Promise<Leading> {
   const { config, deps, metrics, incidents } = shared;
   const { healing } = config;
   const bounds: OverseerBounds = {
@@ -212,7 +264,7 @@ async function startTerm(shared: Shared, term: Term, { recovery, ...parts }: Ter
       ...parts,
       tracks: [recovery],
       audit: () => Promise.resolve({ lacking: 0, lackingOf: () => 0, orphans: 0, unclaimed: 0, queued: 0 }),
-      mendedCount: () => 0,
+      mendedCount,
       verifyThrottle: new Throttle(deps.clock, healing.repairBytesPerSecond),
       onStep: metrics.onStep,
       onIncidentEnded: (incident) => incidents.ended(incident),
