@@ -15,19 +15,23 @@ import { compareFootprints, footprints } from "./invariants/processes.ts";
 import { untilNoLack } from "./invariants/wholeness.ts";
 import {
   clusterShape,
+  describeShape,
+  membersOf,
   NATS_SERVERS,
   SITES,
   siteOf,
   SMALL_DISK_BYTES,
   SMALL_DISK_NODE,
+  STREAMS,
   type ClusterShape,
 } from "./cluster-shape.ts";
 import { ExitWatch } from "./schedule/exit-watch.ts";
 import { describeFault, planFaults, type Fault, type FaultKind, type ScheduleOptions } from "./schedule/plan-faults.ts";
 import { runFaults, type FaultSpan } from "./schedule/run-faults.ts";
-import { TortureClient, type World } from "./workload/client.ts";
+import type { World } from "./workload/client.ts";
 import { KeySpace } from "./workload/keys.ts";
 import { ByteBudget } from "./workload/sizes.ts";
+import { underLoad } from "./workload/under-load.ts";
 
 export type CampaignOptions = {
   readonly seed: number;
@@ -104,9 +108,7 @@ async function openStage({ seed, seconds, kinds, dir, env, say }: CampaignOption
   await mkdir(dirname(dir), { recursive: true });
   const random = createSeeded(seed);
   const shape = clusterShape(random);
-  say(
-    `seed ${seed}: ${shape.gateways} gateways, ${shape.nodes} nodes, ${shape.healers} healers, RS(${shape.k}+${shape.m})`,
-  );
+  say(describeShape(shape));
   const network = kinds.includes("partition") ? await startNetwork(SITES) : null;
   if (typeof network === "string") say(`no partitions: ${network}`);
   else if (network !== null) stack.use(network);
@@ -118,7 +120,8 @@ async function openStage({ seed, seconds, kinds, dir, env, say }: CampaignOption
     smallDisk: typeof smallDisk === "string" ? null : smallDisk,
   };
   const cluster = stack.use(await openCluster(dir, shape, env, parts));
-  const schedule = scheduleOptionsOf(cluster, { kinds, spanMs: seconds * 1_000, ...parts });
+  const can = { hasNetwork: parts.network !== null, hasSmallDisk: parts.smallDisk !== null };
+  const schedule = scheduleOptionsOf(shape, { kinds, spanMs: seconds * 1_000, ...can });
   const faults = planFaults(random, schedule);
   for (const fault of faults) say(describeFault(fault));
   const recorder = new HistoryRecorder();
@@ -143,9 +146,11 @@ async function openCluster(
     await mkdir(join(smallDisk.path, "data"));
     await symlink(join(smallDisk.path, "data"), join(dir, SMALL_DISK_NODE));
   }
-  const names = ["gateway", "node", "healer"].flatMap((role) =>
-    Array.from({ length: 9 }, (_, at) => `${role}-${at + 1}`),
-  );
+  const names = [
+    ...membersOf("gateway", counts.gateways),
+    ...membersOf("node", counts.nodes),
+    ...membersOf("healer", counts.healers),
+  ];
   return await startCluster({
     ...{ gateways: counts.gateways, nodes: counts.nodes, healers: counts.healers, nats: NATS_SERVERS, dir, settings },
     env: Object.fromEntries(names.map((name) => [name, env])),
@@ -158,37 +163,30 @@ async function openCluster(
   });
 }
 
-function scheduleOptionsOf(
-  cluster: LocalCluster,
-  { kinds, spanMs, network, smallDisk }: Parts & Pick<ScheduleOptions, "kinds" | "spanMs">,
-): ScheduleOptions {
-  const namesOf = (members: readonly { readonly name: string }[]) => members.map(({ name }) => name);
-  return {
-    ...{ kinds, spanMs },
-    gateways: namesOf(cluster.gateways),
-    nodes: namesOf(cluster.nodes),
-    healers: namesOf(cluster.healers),
-    nats: namesOf(cluster.nats),
-    sites: network === null ? [] : SITES,
-    streams: ["KINTSUGI_MAIN_META_0", "KINTSUGI_MAIN_META_1", "KINTSUGI_MAIN_WAL", "KV_kintsugi_main_lease"],
-    smallDiskNode: smallDisk === null ? "" : SMALL_DISK_NODE,
-  };
+/** What the seed would do on a machine where everything is possible. */
+export function listFaults({ seed, seconds, kinds }: Pick<CampaignOptions, "seed" | "seconds" | "kinds">): string[] {
+  const random = createSeeded(seed);
+  const shape = clusterShape(random);
+  const everything = { hasNetwork: kinds.includes("partition"), hasSmallDisk: kinds.includes("full-disk") };
+  const options = scheduleOptionsOf(shape, { kinds, spanMs: seconds * 1_000, ...everything });
+  return [describeShape(shape), ...planFaults(random, options).map(describeFault)];
 }
 
-async function underLoad(seed: number, world: World, action: () => Promise<void>): Promise<void> {
-  let stopped = false;
-  using stack = new DisposableStack();
-  const clients = Array.from({ length: world.clients }, (_, index) =>
-    stack.use(new TortureClient(index, createSeeded(seed * 100 + index), world)),
-  );
-  const running = Promise.all(clients.map((client) => client.run(() => stopped)));
-  running.catch(() => {});
-  try {
-    await Promise.race([action(), running]);
-  } finally {
-    stopped = true;
-    await running;
-  }
+function scheduleOptionsOf(
+  shape: ClusterShape,
+  options: Pick<ScheduleOptions, "kinds" | "spanMs"> & { readonly hasNetwork: boolean; readonly hasSmallDisk: boolean },
+): ScheduleOptions {
+  const { kinds, spanMs, hasNetwork, hasSmallDisk } = options;
+  return {
+    ...{ kinds, spanMs },
+    gateways: membersOf("gateway", shape.gateways),
+    nodes: membersOf("node", shape.nodes),
+    healers: membersOf("healer", shape.healers),
+    nats: membersOf("nats", NATS_SERVERS),
+    sites: hasNetwork ? SITES : [],
+    streams: STREAMS,
+    smallDiskNode: hasSmallDisk ? SMALL_DISK_NODE : "",
+  };
 }
 
 type Quiet = {

@@ -8,6 +8,9 @@ export const NATS_SERVERS = 3;
 export const SMALL_DISK_NODE = "node-6";
 export const SMALL_DISK_BYTES = 1_024 * 1_048_576;
 
+/** Whose leaders are worth killing. */
+export const STREAMS = ["KINTSUGI_MAIN_META_0", "KINTSUGI_MAIN_META_1", "KINTSUGI_MAIN_WAL", "KV_kintsugi_main_lease"];
+
 /** Erasure codes of which a quorum is left when one site is gone, and the default one. */
 const CODES = [
   { k: 4, m: 2 },
@@ -43,6 +46,14 @@ export function clusterShape(random: Seeded): ClusterShape {
       },
     },
   };
+}
+
+export function membersOf(role: "gateway" | "node" | "healer" | "nats", count: number): string[] {
+  return Array.from({ length: count }, (_, index) => `${role}-${index + 1}`);
+}
+
+export function describeShape({ gateways, nodes, healers, k, m }: ClusterShape): string {
+  return `${gateways} gateways, ${nodes} nodes, ${healers} healers, ${NATS_SERVERS} nats-servers, RS(${k}+${m})`;
 }
 
 export function siteOf(member: string): (typeof SITES)[number] {

@@ -30,9 +30,9 @@ export async function writeReport(dir: string, result: CampaignResult, options: 
   ];
 }
 
-export function commandOf({ seed, seconds, kinds, bug }: Options): string {
+export function commandOf({ seed, seconds, kinds, bug, liveness }: Options): string {
   const only = kinds.length === FAULT_KINDS.length ? "" : ` --only ${kinds.join(",")}`;
-  return `npm run test:faults -- --seed ${seed} --seconds ${seconds}${only}${bug === null ? "" : ` --bug ${bug}`}`;
+  return `npm run test:faults -- --seed ${seed} --seconds ${seconds}${only}${bug === null ? "" : ` --bug ${bug}`}${liveness ? " --liveness" : ""}`;
 }
 
 async function removeData(dir: string): Promise<void> {
