@@ -12,7 +12,7 @@ import { HistoryRecorder } from "./history/recorder.ts";
 import { readEverything, type Snapshot } from "./invariants/final-reads.ts";
 import { FAILOVER_MS_MAX, findLongRefusals } from "./invariants/liveness.ts";
 import { compareFootprints, footprints } from "./invariants/processes.ts";
-import { untilNoLack } from "./invariants/wholeness.ts";
+import { untilNone, type Lack } from "./invariants/wholeness.ts";
 import {
   clusterShape,
   describeShape,
@@ -60,6 +60,7 @@ const PEACE_MS = FAILOVER_MS_MAX + 5_000;
 /** Recovery leaves writes of gateways that live alone for a while. */
 const SETTLED_MS_MAX = 180_000;
 const WHOLE_MS_MAX = 120_000;
+const WHOLE: readonly Lack[] = ["open intents", "dirty objects", "missing blobs", "orphans", "damaged blobs"];
 
 export async function runCampaign(options: CampaignOptions): Promise<CampaignResult> {
   await using stage = await openStage(options);
@@ -69,7 +70,8 @@ export async function runCampaign(options: CampaignOptions): Promise<CampaignRes
   const problems: string[] = [];
   const say = (text: string) => options.say(`${(recorder.nowMs() / 1_000).toFixed(1).padStart(6)} s  ${text}`);
   const exits = new ExitWatch(cluster, say);
-  const untilWhole = async () => (await untilNoLack(cluster, ["dirty", "missing"], WHOLE_MS_MAX)).length === 0;
+  const untilWhole = async () =>
+    (await untilNone(cluster, ["dirty objects", "missing blobs", "damaged blobs"], WHOLE_MS_MAX)).length === 0;
   const injection = { ...stage, exits, untilWhole, say, random: createSeeded(options.seed * 7 + 3) };
   const nowMs = () => recorder.nowMs();
   const beganMs = nowMs();
@@ -198,12 +200,12 @@ type Quiet = {
 
 async function checkQuiet({ cluster, recorder, keys, say }: Quiet): Promise<string[]> {
   const problems: string[] = [];
-  problems.push(...(await untilNoLack(cluster, ["intents"], SETTLED_MS_MAX)));
+  problems.push(...(await untilNone(cluster, ["open intents"], SETTLED_MS_MAX)));
   say("no intent is open");
   const first = await readEverything(recorder, keys, cluster.gateways);
   problems.push(...first.problems);
   say(`${first.found.size} keys read through ${cluster.gateways.length} gateways`);
-  const lack = await untilNoLack(cluster, ["dirty", "missing", "orphans"], WHOLE_MS_MAX);
+  const lack = await untilNone(cluster, WHOLE, WHOLE_MS_MAX);
   problems.push(...lack);
   say(lack.length === 0 ? "everything is whole" : `not everything is whole: ${lack.join("; ")}`);
   const second = await readEverything(recorder, keys, cluster.gateways);

@@ -1,47 +1,48 @@
-/** I6: records, log and nodes agree: nothing dirty, nothing missing, no intent open, no orphan. */
+/** I6: records, log and nodes agree: nothing dirty, missing or damaged, no intent open, no orphan. */
 import { isDirty } from "../../../src/domain/record.ts";
 import { openInspector, type ClusterInspector } from "../../support/cluster-inspector.ts";
 import type { LocalCluster } from "../../support/cluster.ts";
 
+/** Each answers the names of what is still to be mended. */
+const LOOKS = {
+  "open intents": (inspector: ClusterInspector) => inspector.openIntents(),
+  "dirty objects": async (inspector: ClusterInspector) => {
+    const records = await inspector.records();
+    return records.filter(({ record }) => record.state === "object" && isDirty(record)).map(({ record }) => record.key);
+  },
+  "missing blobs": (inspector: ClusterInspector) => inspector.missing(),
+  orphans: (inspector: ClusterInspector) => inspector.orphans(),
+  // Reads everything: asked last, when nothing else is left.
+  "damaged blobs": (inspector: ClusterInspector) => inspector.damaged(),
+} as const;
+
+export type Lack = keyof typeof LOOKS;
+
 const POLL_MS = 1_000;
 const SHOWN_MAX = 5;
 
-/** What is still to be mended, by kind; empty when all is well. */
-export type Lack = {
-  readonly dirty: string[];
-  readonly missing: string[];
-  readonly intents: string[];
-  readonly orphans: string[];
-};
-
-export async function lookForLack(inspector: ClusterInspector): Promise<Lack> {
-  const dirty = (await inspector.records()).filter(({ record }) => record.state === "object" && isDirty(record));
-  return {
-    dirty: dirty.map(({ record }) => record.key),
-    missing: await inspector.missing(),
-    intents: await inspector.openIntents(),
-    orphans: await inspector.orphans(),
-  };
-}
-
-/** Waits until these kinds of lack are gone; answers what is left when the time is over. */
-export async function untilNoLack(
-  cluster: LocalCluster,
-  kinds: readonly (keyof Lack)[],
-  msMax: number,
-): Promise<string[]> {
+/** Waits until there is none of these; answers what is left when the time is over, empty when all is well. */
+export async function untilNone(cluster: LocalCluster, kinds: readonly Lack[], msMax: number): Promise<string[]> {
   await using inspector = await openInspector(cluster);
   const overdueAt = performance.now() + msMax;
   for (;;) {
-    const lack = await lookForLack(inspector);
-    const left = kinds.filter((kind) => lack[kind].length > 0);
-    if (left.length === 0) return [];
+    const left = await firstLack(inspector, kinds);
+    if (left === null) return [];
     if (performance.now() > overdueAt) {
-      return left.map((kind) => {
-        const names = lack[kind];
-        return `I6: ${names.length} ${kind} after ${msMax / 1_000} s: ${names.slice(0, SHOWN_MAX).join(", ")}`;
-      });
+      const shown = left.names.slice(0, SHOWN_MAX).join(", ");
+      return [`I6: ${left.names.length} ${left.kind} after ${msMax / 1_000} s: ${shown}`];
     }
     await new Promise((resolve) => setTimeout(resolve, POLL_MS));
   }
+}
+
+async function firstLack(
+  inspector: ClusterInspector,
+  kinds: readonly Lack[],
+): Promise<{ readonly kind: Lack; readonly names: readonly string[] } | null> {
+  for (const kind of kinds) {
+    const names = await LOOKS[kind](inspector);
+    if (names.length > 0) return { kind, names };
+  }
+  return null;
 }
