@@ -9,13 +9,20 @@ import type { ControlsWatch } from "../desk/controls-watch.ts";
 import { watchControls } from "../desk/controls-watch.ts";
 import { openFileHealingStore } from "../desk/file-healing-store.ts";
 import type { HealingDesk } from "../desk/healing-desk.ts";
+import { controlOf } from "../desk/healing-ledger.ts";
 import type { HealingStore } from "../desk/healing-store.ts";
 import { serveDesk } from "../desk/nats-desk-server.ts";
 import { openNatsHealingStore } from "../desk/nats-healing-store.ts";
 import { askTracks, tellTracks } from "../desk/nats-track-reports.ts";
 import { StoreError } from "../domain/errors.ts";
-import type { TrackReport } from "../domain/healing.ts";
+import type { Track, TrackReport } from "../domain/healing.ts";
 import type { NodeName } from "../domain/ids.ts";
+import type { WorkKind } from "../domain/work.ts";
+import type { Audit } from "../healer/audit.ts";
+import { createAudit } from "../healer/audit.ts";
+import { createBuryExecutor } from "../healer/bury.ts";
+import { createCollectMetrics } from "../healer/collect-metrics.ts";
+import { createCollectExecutor } from "../healer/collect.ts";
 import type { Leading, LeadingStatus, Term } from "../healer/healing.ts";
 import { startLeading } from "../healer/healing.ts";
 import { createIncidentMetrics } from "../healer/healing-metrics.ts";
@@ -28,7 +35,7 @@ import { createMendMetrics } from "../healer/mend-metrics.ts";
 import { createTrackMetrics } from "../healer/track-metrics.ts";
 import type { RunningTracks, TrackWork } from "../healer/tracks.ts";
 import { runTracks } from "../healer/tracks.ts";
-import type { Executors } from "../healer/work-executor.ts";
+import type { Executor, Executors } from "../healer/work-executor.ts";
 import { createWorkLoop } from "../healer/work-loop.ts";
 import { createWorkLoopMetrics } from "../healer/work-metrics.ts";
 import type { LeaseGrant } from "../lease/lease.ts";
@@ -48,6 +55,8 @@ const REPORTS_MS = 700;
 const FIRST_AUDIT_MS = 60_000;
 /** Pieces of work that a process does side by side, as far as their memory allows. */
 const PIECES_AT_ONCE = 4;
+/** Paused work is looked at again after this. */
+const PAUSED_MS = 5_000;
 /** Threads of a healer, which decodes and hashes now and then. */
 export const HEALER_THREADS_MAX = 2;
 
@@ -61,6 +70,7 @@ type Shared = {
   readonly queue: WorkQueue;
   readonly tracks: RunningTracks;
   readonly mendedCount: () => number;
+  readonly isLost: (node: NodeName) => boolean;
   readonly metrics: ReturnType<typeof createTrackMetrics>;
   readonly incidents: ReturnType<typeof createIncidentMetrics>;
 };
@@ -97,7 +107,10 @@ export async function openClusterHealing(
   open.defer(() => queue.close());
   let leading: Leading | null = null;
   const own = () => [...shared.tracks.reports(), ...(leading?.reports() ?? [])];
-  const shared = await openShared({ ...parts, store, queue, reports: own }, open);
+  const { rebuildAfterMs } = parts.config.healing;
+  const isLost = (node: NodeName) =>
+    leading?.isLost(node) === true || isAwayFor(parts.membership, node, rebuildAfterMs);
+  const shared = await openShared({ ...parts, store, queue, isLost, reports: own }, open);
   open.use(tellTracks(link, own));
   const { membership } = parts;
   const reportsOfOthers = async () => {
@@ -166,7 +179,8 @@ export async function openEmbeddedHealing(
   open.defer(() => queue.close());
   let leading: Leading | null = null;
   const reports = () => [...shared.tracks.reports(), ...(leading?.reports() ?? [])];
-  const shared = await openShared({ config, deps, registry, store, queue, reports }, open);
+  const isLost = (node: NodeName) => leading?.isLost(node) === true;
+  const shared = await openShared({ config, deps, registry, store, queue, isLost, reports }, open);
   // Nobody else could lead.
   const forever: Term = { token: 1, isHeld: () => true };
   const mode: RecoveryMode = { kind: "alone" };
@@ -185,7 +199,11 @@ export async function openEmbeddedHealing(
 
 type SharedParts = Pick<Shared, "config" | "deps" | "registry" | "store" | "queue"> & {
   readonly reports: () => readonly TrackReport[];
+  /** What the leader knows of nodes that were given up, where it is this process. */
+  readonly isLost: (node: NodeName) => boolean;
 };
+
+type WorkParts = Pick<SharedParts, "config" | "deps" | "queue" | "registry" | "isLost">;
 
 /** What every process with a queue does, whether it leads or not. */
 async function openShared({ reports, ...parts }: SharedParts, open: AsyncDisposableStack): Promise<Shared> {
@@ -195,7 +213,7 @@ async function openShared({ reports, ...parts }: SharedParts, open: AsyncDisposa
   // A track that operators have paused must not begin before that is known.
   await controls.refresh();
   const metrics = createTrackMetrics(registry, reports);
-  const work = openWork(parts);
+  const work = openWork(parts, controls);
   const tracks = runTracks(work.tracks, {
     clock: deps.clock,
     logger: deps.logger,
@@ -209,27 +227,37 @@ async function openShared({ reports, ...parts }: SharedParts, open: AsyncDisposa
 }
 
 /** What waits in the queue, several pieces side by side. */
-function openWork({ config, deps, queue, registry }: Pick<SharedParts, "config" | "deps" | "queue" | "registry">) {
+function openWork({ config, deps, queue, registry, isLost }: WorkParts, controls: ControlsWatch) {
   const { clock, logger } = deps;
-  const { repairBytesPerSecond, rebuildAfterMs } = config.healing;
+  const { repairBytesPerSecond, undeleteMs } = config.healing;
   const throttle = new Throttle(clock, repairBytesPerSecond);
-  const isLost = (node: NodeName) => isAwayFor(deps.membership, node, rebuildAfterMs);
   const mend = createMendExecutor({ ...deps, throttle, isLost, mendMetrics: createMendMetrics(registry) });
+  const collectMetrics = createCollectMetrics(registry);
+  const unless = unlessPaused(controls);
   const executors: Executors = {
     mend,
     identify: notYet,
-    move: notYet,
-    collect: notYet,
-    bury: notYet,
-    keep_record: notYet,
-    heat: notYet,
+    move: unless("balance", notYet),
+    collect: unless("collect", createCollectExecutor({ ...deps, collectMetrics })),
+    bury: unless("collect", createBuryExecutor({ ...deps, collectMetrics, undeleteMs })),
+    keep_record: unless("keep", notYet),
+    heat: unless("heat", notYet),
   };
   const loop = createWorkLoop(
     { clock, logger, queue, executors, metrics: createWorkLoopMetrics(registry) },
     PIECES_AT_ONCE,
   );
-  const track: TrackWork = { track: "repair", works: loop.works, throttle, figures: () => loop.figures() };
-  return { tracks: [track], mendedCount: () => loop.mendedCount() };
+  const repair: TrackWork = { track: "repair", works: loop.works, throttle, figures: () => loop.figures() };
+  return { tracks: [repair], mendedCount: () => loop.mendedCount() };
+}
+
+/** Work of a track that operators have paused waits in the queue; the loop that takes it goes on with other work. */
+function unlessPaused(controls: ControlsWatch) {
+  return <Kind extends WorkKind>(track: Track, execute: Executor<Kind>): Executor<Kind> =>
+    async (work, context) =>
+      controlOf(controls.current(), track).paused
+        ? { outcome: "later", inMs: PAUSED_MS, reason: `${track} is paused` }
+        : await execute(work, context);
 }
 
 const notYet = () => Promise.resolve({ outcome: "later", inMs: 60_000, reason: "nobody can do this yet" } as const);
@@ -251,19 +279,22 @@ type TermParts = {
 
 /** A term of a leader, which ends when what it answers is disposed. */
 async function startTerm(shared: Shared, term: Term, { recovery, mendedCount, ...parts }: TermParts): Promise<Leading> {
-  const { config, deps, metrics, incidents } = shared;
+  const { config, deps, metrics, incidents, queue, isLost } = shared;
   const { healing } = config;
+  const { orphanGraceMs, undeleteMs } = healing;
+  const scratchPath = join(config.dataDir, "audit");
+  const audit = createAudit({ ...deps, queue, isLost, orphanGraceMs, undeleteMs, scratchPath });
   const bounds: OverseerBounds = {
     rebuildAfterMs: healing.rebuildAfterMs,
     auditEveryMs: healing.auditEveryMs,
     firstAuditMs: Math.min(FIRST_AUDIT_MS, healing.auditEveryMs),
   };
-  return await startLeading(
+  const leading = await startLeading(
     {
       ...{ deps, bounds, queue: shared.queue, store: shared.store, controls: shared.controls },
       ...parts,
-      tracks: [recovery],
-      audit: () => Promise.resolve({ lacking: 0, lackingOf: () => 0, orphans: 0, unclaimed: 0, queued: 0 }),
+      tracks: [recovery, auditTrack(audit)],
+      audit: (scope) => audit.request(scope),
       mendedCount,
       verifyThrottle: new Throttle(deps.clock, healing.repairBytesPerSecond),
       onStep: metrics.onStep,
@@ -271,4 +302,22 @@ async function startTerm(shared: Shared, term: Term, { recovery, mendedCount, ..
     },
     term,
   );
+  return {
+    ...leading,
+    async [Symbol.asyncDispose]() {
+      await leading[Symbol.asyncDispose]();
+      await audit[Symbol.asyncDispose]();
+    },
+  };
+}
+
+function auditTrack(audit: Audit): TrackWork {
+  const figures = () => {
+    const last = audit.last();
+    const watched = { orphansWatched: audit.watchedOrphans() };
+    if (last === null) return watched;
+    const { records, blobs, lacking, awayBlobs, orphans, elapsedMs } = last;
+    return { ...watched, records, blobs, lacking, awayBlobs, orphans, elapsedMs };
+  };
+  return { track: "audit", works: [audit], throttle: null, figures };
 }

@@ -49,6 +49,8 @@ export type LeadingParts = {
 export type Leading = AsyncDisposable & {
   readonly desk: Omit<HealingDesk, "close">;
   readonly status: () => LeadingStatus;
+  /** A node whose absence lasts longer than anybody waits. */
+  readonly isLost: (node: NodeName) => boolean;
   /** Of the leader's own tracks. */
   readonly reports: () => readonly TrackReport[];
 };
@@ -94,9 +96,14 @@ export async function startLeading(parts: LeadingParts, term: Term): Promise<Lea
         : new NodeVerification(verify, blobs);
     },
   });
+  const audit: OverseerDeps["audit"] = (request) => {
+    const asked = parts.audit(request);
+    tracks.wake("audit");
+    return asked;
+  };
   const overseer = new Overseer({
     ...{ clock, logger, ledger, jobs, membership, depth, nextId: deps.nextTxid },
-    ...{ audit: parts.audit, mendedCount: parts.mendedCount, bounds: parts.bounds },
+    ...{ audit, mendedCount: parts.mendedCount, bounds: parts.bounds },
     ...(parts.onIncidentEnded === undefined ? {} : { onIncidentEnded: parts.onIncidentEnded }),
   });
   const overseeing = runInBackground(overseer, running);
@@ -110,6 +117,7 @@ export async function startLeading(parts: LeadingParts, term: Term): Promise<Lea
   return {
     desk,
     reports: () => tracks.reports(),
+    isLost: (node) => ledger.current().nodes[node]?.isLost === true,
     status: () => {
       const { incidents } = ledger.current();
       return {

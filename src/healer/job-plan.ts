@@ -16,9 +16,10 @@ import type { HealingJob, Track, TrackReport } from "../domain/healing.ts";
 export type JobFinding = {
   readonly lacking: number;
   readonly orphans: number;
-  readonly unclaimed: number;
   /** Pieces of work that it added to the queue. */
   readonly queued: number;
+  /** False: what it did not find may lack all the same. */
+  readonly isWhole: boolean;
 };
 
 /** What a term has learnt for one job. */
@@ -107,7 +108,7 @@ function planRecovery(memory: JobMemory, { urgent, isNodeSettled }: JobSight): J
     };
   }
   if (finding === null) return { step: { next: "audit" }, progress: mending };
-  if (finding.lacking > 0) {
+  if (finding.lacking > 0 || !finding.isWhole) {
     // The queue tells sooner than the next audit how far it has come.
     const done = urgent > 0 ? Math.max(mended, lackedAtFirst - Math.min(lackedAtFirst, urgent)) : mended;
     return { step: { next: urgent > 0 ? "wait" : "audit" }, progress: { ...mending, done } };
@@ -138,8 +139,8 @@ const END: JobStep = { next: "end", failure: null };
 
 function resultOf(finding: JobFinding | null): Readonly<Record<string, number>> {
   if (finding === null) return {};
-  const { lacking, orphans, unclaimed, queued } = finding;
-  return { lacking, orphans, unclaimed, queued };
+  const { lacking, orphans, queued } = finding;
+  return { lacking, orphans, queued };
 }
 
 /** The progress of all together where each knows how far it has to go, else how many of them have ended. */

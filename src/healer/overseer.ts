@@ -27,8 +27,9 @@ export type AuditOutcome = {
   readonly lacking: number;
   readonly lackingOf: (node: NodeName) => number;
   readonly orphans: number;
-  readonly unclaimed: number;
   readonly queued: number;
+  /** It has not seen everything: what it did not find may lack all the same. */
+  readonly again: boolean;
 };
 
 export type OverseerDeps = {
@@ -213,7 +214,7 @@ export class Overseer implements BackgroundWork {
       return;
     }
     if (wish.node === null) {
-      this.#auditDueMs = nowMs + bounds.auditEveryMs;
+      this.#auditDueMs = nowMs + (outcome.again ? Math.min(AUDIT_RETRY_MS, bounds.auditEveryMs) : bounds.auditEveryMs);
       this.#lookAgainMs =
         outcome.lacking === 0 ? LOOK_AGAIN_MS_MIN : Math.min(LOOK_AGAIN_MS_MAX, this.#lookAgainMs * 2);
     }
@@ -228,8 +229,9 @@ export class Overseer implements BackgroundWork {
     let ended: readonly Incident[] = [];
     await ledger.change((found) => {
       const open = found.incidents.filter(({ id }) => incidents.has(id));
-      ended = endIncidents(open, { ...outcome, node: wish.node }, repairMsOf);
-      const looked = wish.node === null ? nodes : new Set([wish.node].filter((node) => nodes.has(node)));
+      ended = outcome.again ? [] : endIncidents(open, { ...outcome, node: wish.node }, repairMsOf);
+      const seen = wish.node === null ? nodes : new Set([wish.node].filter((node) => nodes.has(node)));
+      const looked: ReadonlySet<NodeName> = outcome.again ? new Set() : seen;
       const next = { ...found, lacking: lackingAfter(found.lacking, outcome, wish.node, Object.keys(found.nodes)) };
       return ended.reduce(withIncident, { ...next, nodes: verifiedNodes(found.nodes, looked) });
     });
@@ -244,11 +246,8 @@ export class Overseer implements BackgroundWork {
   }
 }
 
-function findingOf(
-  { lacking, lackingOf, orphans, unclaimed, queued }: AuditOutcome,
-  node: NodeName | null,
-): JobFinding {
-  return { lacking: node === null ? lacking : lackingOf(node), orphans, unclaimed, queued };
+function findingOf({ lacking, lackingOf, orphans, queued }: AuditOutcome, node: NodeName | null): JobFinding {
+  return { lacking: node === null ? lacking : lackingOf(node), orphans, queued };
 }
 
 /** By node; what an audit of one node found says nothing of the others. */
