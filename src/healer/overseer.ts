@@ -246,8 +246,8 @@ export class Overseer implements BackgroundWork {
   }
 }
 
-function findingOf({ lacking, lackingOf, orphans, queued }: AuditOutcome, node: NodeName | null): JobFinding {
-  return { lacking: node === null ? lacking : lackingOf(node), orphans, queued };
+function findingOf({ lacking, lackingOf, orphans, queued, again }: AuditOutcome, node: NodeName | null): JobFinding {
+  return { lacking: node === null ? lacking : lackingOf(node), orphans, queued, isWhole: !again };
 }
 
 /** By node; what an audit of one node found says nothing of the others. */
