@@ -93,6 +93,28 @@ export function pageChecks(served: GetServed, runtime: string): void {
       expect(problemOf(await client.get("/metrics/summary?format=xml")).code).toBe("parameter_invalid");
     });
 
+    test("what was written is read from memory, as /metrics, /metrics/summary and /cluster/stats tell", async () => {
+      const { client } = served();
+      type Figures = { cache: { hits: number; misses: number; hitRate: number; bytes: number; entries: number } };
+      const figures = async (page: string) => JSON.parse((await client.get(page)).body.toString()) as Figures;
+      const body = Buffer.alloc(70_000, "cached ");
+      await client.put("/objects/pages/cached?strategy=replication", body);
+      await client.put("/objects/pages/small?strategy=replication", body.subarray(0, 9_000));
+      const before = await figures("/cluster/stats");
+      for (let read = 0; read < 3; read += 1) {
+        expect((await client.get("/objects/pages/cached")).body.equals(body)).toBe(true);
+        expect((await client.get("/objects/pages/small")).body.length).toBe(9_000);
+      }
+      const { cache } = await figures("/metrics/summary");
+      expect(cache.hits - before.cache.hits).toBeGreaterThanOrEqual(5);
+      expect(cache.hitRate).toBeGreaterThan(0);
+      expect(cache.entries).toBeGreaterThanOrEqual(2);
+      const text = (await client.get("/metrics")).body.toString();
+      expect(text).toMatch(/^kintsugi_cache_hits_total [1-9]\d*$/m);
+      expect(text).toMatch(/^kintsugi_cache_bytes [1-9]\d*$/m);
+      expect((await client.get("/metrics/summary?format=csv")).body.toString()).toMatch(/^cache\.hitRate,0\.\d+\r$/m);
+    });
+
     test("the landing page shows what runs and lets nothing else in", async () => {
       const { client } = served();
       const answer = await client.get("/");
