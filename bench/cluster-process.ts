@@ -1,4 +1,7 @@
-/** The cluster as `npm run cluster` starts it: everything on this machine, the client beside it on the same cores. */
+/**
+ * The cluster as `npm run cluster` starts it: everything on this machine, the client beside it on the same cores. Without
+ * a cache in the gateways: the few keys of a benchmark would all be in memory, and it is the nodes that are measured.
+ */
 import { join } from "node:path";
 import { startCluster, type LocalCluster } from "../test/support/cluster.ts";
 

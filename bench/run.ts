@@ -21,6 +21,7 @@ import { overhead } from "./rows/overhead.ts";
 import { getSmall, putSmall } from "./rows/small-objects.ts";
 import { start } from "./rows/start.ts";
 import { thousandObjects } from "./rows/thousand-objects.ts";
+import { zipfCache } from "./rows/zipf-cache.ts";
 import { RUNTIMES, runtimeProblem, type Runtime } from "../test/support/runtimes.ts";
 
 const ROWS: readonly Row[] = [
@@ -33,6 +34,7 @@ const ROWS: readonly Row[] = [
   overhead,
   start,
   thousandObjects,
+  zipfCache,
   clusterPutSmall,
   clusterPutInline,
   clusterGetSmall,

@@ -34,18 +34,28 @@ process.on("exit", () => {
 });
 for (const signal of ["SIGINT", "SIGTERM"] as const) process.on(signal, () => process.exit(130));
 
-export function startStore(runtime: Runtime, dataDir: string): Promise<ServerProcess> {
-  return startServer(runtime, ["src/main.ts", "serve", "--port", "0", "--data-dir", dataDir]);
+/** `env` are settings of the store: `{ KINTSUGI_CACHE_BYTES_MAX: "0" }`. */
+export function startStore(
+  runtime: Runtime,
+  dataDir: string,
+  env: Readonly<Record<string, string>> = {},
+): Promise<ServerProcess> {
+  return startServer(runtime, ["src/main.ts", "serve", "--port", "0", "--data-dir", dataDir], env);
 }
 
 export function startBareServer(runtime: Runtime): Promise<ServerProcess> {
   return startServer(runtime, ["bench/yardsticks/bare-hono.ts"]);
 }
 
-async function startServer(runtime: Runtime, args: readonly string[]): Promise<ServerProcess> {
+async function startServer(
+  runtime: Runtime,
+  args: readonly string[],
+  env: Readonly<Record<string, string>> = {},
+): Promise<ServerProcess> {
   const startedAt = performance.now();
   const child = spawn(runtimeBinary(runtime), [...runtimeArgs(runtime), ...args], {
     cwd: ROOT,
+    env: { ...process.env, ...env },
     stdio: ["ignore", "pipe", "pipe"],
   });
   running.add(child);

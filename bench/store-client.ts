@@ -8,6 +8,7 @@ type BlobSetInfo = {
   readonly redundancy: { readonly k: number };
   readonly blobs: readonly { readonly node: string }[];
 };
+export type CacheCounts = { readonly hits: number; readonly misses: number };
 export type StoreUsage = { readonly liveBytes: number; readonly fileBytes: number };
 
 /** Stores one body. @throws {Error} the store did not take it */
@@ -38,6 +39,11 @@ export async function readUsage(url: string): Promise<StoreUsage> {
     liveBytes: sum(stats.nodes.map(({ usage }) => usage.liveBytes)),
     fileBytes: sum(stats.nodes.map(({ usage }) => usage.fileBytes)),
   };
+}
+
+/** What the gateway has counted of its cache since it began. */
+export async function readCache(url: string): Promise<CacheCounts> {
+  return ((await send(url, "/metrics/summary", {})) as { cache: CacheCounts }).cache;
 }
 
 /** The nodes that hold the data shards of an erasure-coded object, first shard first. */

@@ -66,7 +66,8 @@ type Comparison = {
 /** Takes turns between the bare server and the store, so that a slow moment of the machine hits both. */
 async function compare(context: RowContext, comparison: Comparison): Promise<RowResult> {
   const bare = await startBareServer(context.runtime);
-  const store = await startStore(context.runtime, context.directory);
+  // These few keys would all be in memory: it is the nodes that are measured here.
+  const store = await startStore(context.runtime, context.directory, { KINTSUGI_CACHE_BYTES_MAX: "0" });
   await comparison.prepare(store.url);
   const load = async (url: string, seconds: number) =>
     await runLoad(url, { connections: CONNECTIONS, seconds, requestsOf: comparison.requestsOf });

@@ -5,6 +5,7 @@ import type { StripeShape } from "../domain/geometry.ts";
 import { StoreError } from "../domain/errors.ts";
 import { blobIdOf } from "../domain/ids.ts";
 import type { BlobSet } from "../domain/manifest.ts";
+import { assert } from "../lib/assert.ts";
 import { LIMITS } from "../limits.ts";
 import type { CellRoom } from "./cell-race.ts";
 import { CellRace } from "./cell-race.ts";
@@ -55,12 +56,13 @@ async function readKept(deps: ObjectDeps, set: BlobSet, start: number, end: numb
   if (!cache.admits(set)) return null;
   if (end - start < set.sizeBytes) return cache.find(set);
   return await cache.readThrough(set, async () => {
-    const whole = new Uint8Array(set.sizeBytes);
+    const whole = Buffer.allocUnsafeSlow(set.sizeBytes);
     let filled = 0;
     for await (const chunk of streamContent(deps, set, start, end)) {
       whole.set(chunk, filled);
       filled += chunk.length;
     }
+    assert(filled === set.sizeBytes, "what is kept was read to the last byte");
     return whole;
   });
 }
@@ -118,7 +120,7 @@ export async function readPackedCopy(deps: ObjectDeps, set: BlobSet): Promise<Ui
   const { cache } = deps;
   if (set.redundancy.scheme !== "replication" || set.sizeBytes > LIMITS.packedBlobBytesMax) return null;
   const kept = cache.admits(set)
-    ? await cache.readThrough(set, async () => Uint8Array.from(await raceCopies(deps, set)))
+    ? await cache.readThrough(set, async () => new Uint8Array(await raceCopies(deps, set)))
     : null;
   return kept ?? (await raceCopies(deps, set));
 }
