@@ -1,4 +1,4 @@
-// The part of cli-progress that `progress.ts` uses; the package brings no types of its own.
+// The part of cli-progress that `progress.ts` and `work-progress.ts` use; the package brings no types of its own.
 declare module "cli-progress" {
   type BarOptions = {
     readonly format: string;
@@ -14,6 +14,7 @@ declare module "cli-progress" {
     constructor(options: BarOptions);
     start(total: number, startValue: number, payload: Readonly<Record<string, string>>): void;
     update(value: number, payload: Readonly<Record<string, string>>): void;
+    setTotal(total: number): void;
     stop(): void;
   }
   const progress: { readonly SingleBar: typeof SingleBar };

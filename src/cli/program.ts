@@ -7,6 +7,7 @@ import type { ClientOptions } from "./command.ts";
 import type { ConfigOptions } from "./config-commands.ts";
 import { EXIT, describeFailure, usageError } from "./exit.ts";
 import { OutputClosed, type CliIo } from "./io.ts";
+import { addHeal, addNodes } from "./operator-commands.ts";
 import type { Role, RunStore } from "./serve.ts";
 
 export const URL_DEFAULT = "http://127.0.0.1:8000";
@@ -44,6 +45,7 @@ function buildProgram(io: CliIo, runStore: RunStore, finish: Finish): Command {
   addServe(program, io, runStore, finish);
   addTransfers(program, io, finish);
   addQueries(program, io, finish);
+  addHeal(program, { io, finish, urlDefault: URL_DEFAULT });
   addConfig(program, io, finish);
   return program;
 }
@@ -52,13 +54,14 @@ function addServe(program: Command, io: CliIo, runStore: RunStore, finish: Finis
   const roles: [command: string, role: Role, description: string][] = [
     ["serve", "all", "run a complete store in this process"],
     ["gateway", "gateway", "run a gateway of a cluster: REST and NATS in front, nodes behind"],
-    ["node", "node", "run a storage node of a cluster"],
+    ["node", "node", "run a storage node of a cluster; or see to the nodes there are"],
     ["healer", "healer", "run a healer of a cluster: one of them leads and mends what breaks"],
   ];
   for (const [command, role, description] of roles) {
-    withConfigOptions(program.command(command).description(description)).action(async (raw: Raw) =>
+    const added = withConfigOptions(program.command(command).description(description)).action(async (raw: Raw) =>
       finish(await (await import("./serve.ts")).runServe(io, role, configOptions(raw), runStore)),
     );
+    if (role === "node") addNodes(added, { io, finish, urlDefault: URL_DEFAULT });
   }
 }
 

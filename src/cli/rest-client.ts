@@ -14,7 +14,7 @@ const PROBLEM_BYTES_MAX = 64 * 1024;
 const JSON_BYTES_MAX = 64 * 1024 * 1024;
 
 export type RestRequest = {
-  readonly method: "GET" | "HEAD" | "PUT" | "PATCH" | "DELETE";
+  readonly method: "GET" | "HEAD" | "PUT" | "POST" | "PATCH" | "DELETE";
   /** Raw request target below the base address; see `targets.ts`. */
   readonly target: string;
   readonly headers?: Readonly<Record<string, string>>;

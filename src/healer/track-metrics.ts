@@ -46,7 +46,8 @@ export function createTrackMetrics(registry: Registry, reports: () => readonly T
   });
   const onStep: NonNullable<RunOptions["onStep"]> = (track, outcome, elapsedMs) => {
     steps.inc({ track, outcome });
-    busy.inc({ track }, elapsedMs / 1_000);
+    // A step that found nothing to do has mostly waited for it.
+    if (outcome !== "idle") busy.inc({ track }, elapsedMs / 1_000);
   };
   return { onStep };
 }

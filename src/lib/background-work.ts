@@ -26,6 +26,7 @@ export type BackgroundWork = {
   progress(): WorkProgress | null;
 };
 
+/** As the last step ended: one that waits for work is not busy before it has found some. */
 export type WorkState = "busy" | "idle" | "throttled" | "paused" | "failing";
 
 export type WorkStatus = {
@@ -131,7 +132,6 @@ class Runner implements RunningWork {
   async #step(): Promise<number> {
     const { clock, onStep } = this.#options;
     const beganMs = clock.monotonicMs();
-    this.#state = "busy";
     let outcome: StepResult["state"] | "failed";
     let pauseMs = 0;
     try {
