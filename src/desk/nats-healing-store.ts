@@ -68,8 +68,10 @@ class NatsHealingStore implements HealingStore {
         const next = change(found);
         attempted = codec.decode(codec.encode(next));
         const revision = await replaceKv(this.#kv, key, codec.encode(next), isThere ? entry.revision : 0);
-        if (revision === null) throw new Error("others are faster");
-        return next;
+        if (revision !== null) return next;
+        // This one was surely not stored, whatever stands there by now.
+        attempted = null;
+        throw new Error("others are faster");
       });
     } catch (cause) {
       throw unavailable(`Cannot change the ${key} of healing`, cause);

@@ -256,8 +256,8 @@ function lackingAfter(
   { lacking, lackingOf }: AuditOutcome,
   node: NodeName | null,
   names: readonly string[],
-): Readonly<Record<string, number>> | null {
-  if (node !== null) return before === null ? null : { ...before, [node]: lackingOf(node) };
+): Readonly<Record<string, number>> {
+  if (node !== null) return { ...before, [node]: lackingOf(node) };
   const ofNodes = Object.fromEntries(names.map((name) => [name, lackingOf(name as NodeName)]));
   return { ...ofNodes, "": Math.max(0, lacking - sumOf(ofNodes)) };
 }
