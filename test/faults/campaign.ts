@@ -10,9 +10,10 @@ import { startNetwork, type TestNetwork } from "../support/network.ts";
 import { checkHistory, type Violation } from "./checkers/check-history.ts";
 import { HistoryRecorder } from "./history/recorder.ts";
 import { readEverything, type Snapshot } from "./invariants/final-reads.ts";
+import { runHealingJob } from "./invariants/healing-jobs.ts";
 import { FAILOVER_MS_MAX, findLongRefusals } from "./invariants/liveness.ts";
 import { compareFootprints, footprints } from "./invariants/processes.ts";
-import { untilNone, type Lack } from "./invariants/wholeness.ts";
+import { untilMended, untilNone, type Lack } from "./invariants/wholeness.ts";
 import {
   clusterShape,
   describeShape,
@@ -60,6 +61,8 @@ const PEACE_MS = FAILOVER_MS_MAX + 5_000;
 /** Recovery leaves writes of gateways that live alone for a while. */
 const SETTLED_MS_MAX = 180_000;
 const WHOLE_MS_MAX = 120_000;
+const JOB_MS_MAX = 60_000;
+const NOTHING_LOST: readonly Lack[] = ["dirty objects", "missing blobs", "damaged blobs"];
 const WHOLE: readonly Lack[] = ["open intents", "dirty objects", "missing blobs", "orphans", "damaged blobs"];
 
 export async function runCampaign(options: CampaignOptions): Promise<CampaignResult> {
@@ -70,8 +73,11 @@ export async function runCampaign(options: CampaignOptions): Promise<CampaignRes
   const problems: string[] = [];
   const say = (text: string) => options.say(`${(recorder.nowMs() / 1_000).toFixed(1).padStart(6)} s  ${text}`);
   const exits = new ExitWatch(cluster, say);
-  const untilWhole = async () =>
-    (await untilNone(cluster, ["dirty objects", "missing blobs", "damaged blobs"], WHOLE_MS_MAX)).length === 0;
+  const untilWhole = async () => {
+    const left = [...(await lookForDamage(cluster)), ...(await untilMended(cluster, NOTHING_LOST, WHOLE_MS_MAX))];
+    for (const problem of left) say(problem);
+    return left.length === 0;
+  };
   const injection = { ...stage, exits, untilWhole, say, random: createSeeded(options.seed * 7 + 3) };
   const nowMs = () => recorder.nowMs();
   const beganMs = nowMs();
@@ -205,12 +211,18 @@ async function checkQuiet({ cluster, recorder, keys, say }: Quiet): Promise<stri
   const first = await readEverything(recorder, keys, cluster.gateways);
   problems.push(...first.problems);
   say(`${first.found.size} keys read through ${cluster.gateways.length} gateways`);
-  const lack = await untilNone(cluster, WHOLE, WHOLE_MS_MAX);
+  const lack = [...(await lookForDamage(cluster)), ...(await untilNone(cluster, WHOLE, WHOLE_MS_MAX))];
   problems.push(...lack);
   say(lack.length === 0 ? "everything is whole" : `not everything is whole: ${lack.join("; ")}`);
   const second = await readEverything(recorder, keys, cluster.gateways);
   problems.push(...second.problems, ...compareSnapshots(first.found, second.found));
   return problems;
+}
+
+/** Has the cluster look for everything that is wrong with it. */
+async function lookForDamage(cluster: LocalCluster): Promise<string[]> {
+  const jobs = await Promise.all((["audit", "scrub"] as const).map((kind) => runHealingJob(cluster, kind, JOB_MS_MAX)));
+  return jobs.filter((failure) => failure !== null).map((failure) => `I6: ${failure}`);
 }
 
 /** I3: what an unknown outcome came to stays so. */

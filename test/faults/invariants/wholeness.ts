@@ -3,20 +3,20 @@ import { isDirty } from "../../../src/domain/record.ts";
 import { openInspector, type ClusterInspector } from "../../support/cluster-inspector.ts";
 import type { LocalCluster } from "../../support/cluster.ts";
 
+export type Lack = "open intents" | "dirty objects" | "missing blobs" | "orphans" | "damaged blobs";
+
 /** Each answers the names of what is still to be mended. */
-const LOOKS = {
-  "open intents": (inspector: ClusterInspector) => inspector.openIntents(),
-  "dirty objects": async (inspector: ClusterInspector) => {
+const LOOKS: Readonly<Record<Lack, (inspector: ClusterInspector) => Promise<string[]>>> = {
+  "open intents": (inspector) => inspector.openIntents(),
+  "dirty objects": async (inspector) => {
     const records = await inspector.records();
     return records.filter(({ record }) => record.state === "object" && isDirty(record)).map(({ record }) => record.key);
   },
-  "missing blobs": (inspector: ClusterInspector) => inspector.missing(),
-  orphans: (inspector: ClusterInspector) => inspector.orphans(),
+  "missing blobs": (inspector) => inspector.missing(),
+  orphans: (inspector) => inspector.orphans(),
   // Reads everything: asked last, when nothing else is left.
-  "damaged blobs": (inspector: ClusterInspector) => inspector.damaged(),
-} as const;
-
-export type Lack = keyof typeof LOOKS;
+  "damaged blobs": (inspector) => inspector.damaged(),
+};
 
 const POLL_MS = 1_000;
 const SHOWN_MAX = 5;
@@ -28,12 +28,32 @@ export async function untilNone(cluster: LocalCluster, kinds: readonly Lack[], m
   for (;;) {
     const left = await firstLack(inspector, kinds);
     if (left === null) return [];
-    if (performance.now() > overdueAt) {
-      const shown = left.names.slice(0, SHOWN_MAX).join(", ");
-      return [`I6: ${left.names.length} ${left.kind} after ${msMax / 1_000} s: ${shown}`];
-    }
+    if (performance.now() > overdueAt) return [describeLack(left.kind, left.names, msMax)];
     await new Promise((resolve) => setTimeout(resolve, POLL_MS));
   }
+}
+
+/**
+ * Waits until what lacks now does not any more, while others write: what lacks since then was written since then, and
+ * has its quorum.
+ */
+export async function untilMended(cluster: LocalCluster, kinds: readonly Lack[], msMax: number): Promise<string[]> {
+  await using inspector = await openInspector(cluster);
+  const overdueAt = performance.now() + msMax;
+  for (const kind of kinds) {
+    let left = await LOOKS[kind](inspector);
+    while (left.length > 0) {
+      if (performance.now() > overdueAt) return [describeLack(kind, left, msMax)];
+      await new Promise((resolve) => setTimeout(resolve, POLL_MS));
+      const now = new Set(await LOOKS[kind](inspector));
+      left = left.filter((name) => now.has(name));
+    }
+  }
+  return [];
+}
+
+function describeLack(kind: Lack, names: readonly string[], msMax: number): string {
+  return `I6: ${names.length} ${kind} after ${msMax / 1_000} s: ${names.slice(0, SHOWN_MAX).join(", ")}`;
 }
 
 async function firstLack(
