@@ -4,10 +4,10 @@ import { join } from "node:path";
 import type { Seeded } from "../../support/load/seeded.ts";
 
 const PAGE_BYTES = 4_096;
-/** Head of a page: its number, and flags at this place. */
-const HEAD_BYTES = 16;
-const FLAGS_AT = 10;
-const PAGES_AT = 12;
+/** Head of a page: its number, its transaction, flags, and how many pages follow. */
+const HEAD_BYTES = 24;
+const FLAGS_AT = 18;
+const PAGES_AT = 20;
 /** Values too large for a leaf: whole pages of payload behind one head. */
 const OVERFLOW = 0x04;
 /** A run of pages that is longer is none. */

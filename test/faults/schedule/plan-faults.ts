@@ -74,7 +74,8 @@ const WEIGHTS: Readonly<Record<FaultKind, number>> = {
 
 /** How long each lasts, in milliseconds. */
 const LASTS: Readonly<Record<FaultKind, readonly [number, number]>> = {
-  kill: [200, 9_000],
+  // Now and then longer than it takes until blobs are rebuilt elsewhere.
+  kill: [200, 40_000],
   pause: [1_000, 20_000],
   restart: [100, 1_000],
   "kill-nats-leader": [500, 9_000],

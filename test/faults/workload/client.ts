@@ -100,7 +100,8 @@ export class TortureClient implements Disposable {
     const chunked = random.next() < 0.3;
     const headers = this.#headersOf(key, condition);
     const action: Action = { kind: "put", value, condition };
-    const target = `/objects/${key}?strategy=${strategy}`;
+    const consistency = random.next() < 0.1 ? "&consistency=all" : "";
+    const target = `/objects/${key}?strategy=${strategy}${consistency}`;
     return await this.#write(slot, {
       method: "PUT",
       target,
