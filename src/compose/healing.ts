@@ -69,6 +69,7 @@ type Shared = {
   readonly controls: ControlsWatch;
   readonly queue: WorkQueue;
   readonly tracks: RunningTracks;
+  readonly repairThrottle: Throttle;
   readonly mendedCount: () => number;
   readonly isLost: (node: NodeName) => boolean;
   readonly metrics: ReturnType<typeof createTrackMetrics>;
@@ -222,8 +223,16 @@ async function openShared({ reports, ...parts }: SharedParts, open: AsyncDisposa
     onStep: metrics.onStep,
   });
   open.use(tracks);
-  const { mendedCount } = work;
-  return { ...parts, controls, tracks, metrics, mendedCount, incidents: createIncidentMetrics(registry) };
+  const { mendedCount, throttle: repairThrottle } = work;
+  return {
+    ...parts,
+    controls,
+    tracks,
+    metrics,
+    repairThrottle,
+    mendedCount,
+    incidents: createIncidentMetrics(registry),
+  };
 }
 
 /** What waits in the queue, several pieces side by side. */
@@ -248,7 +257,7 @@ function openWork({ config, deps, queue, registry, isLost }: WorkParts, controls
     PIECES_AT_ONCE,
   );
   const repair: TrackWork = { track: "repair", works: loop.works, throttle, figures: () => loop.figures() };
-  return { tracks: [repair], mendedCount: () => loop.mendedCount() };
+  return { tracks: [repair], throttle, mendedCount: () => loop.mendedCount() };
 }
 
 /** Work of a track that operators have paused waits in the queue; the loop that takes it goes on with other work. */
@@ -296,7 +305,7 @@ async function startTerm(shared: Shared, term: Term, { recovery, mendedCount, ..
       tracks: [recovery, auditTrack(audit)],
       audit: (scope) => audit.request(scope),
       mendedCount,
-      verifyThrottle: new Throttle(deps.clock, healing.repairBytesPerSecond),
+      verifyThrottle: shared.repairThrottle,
       onStep: metrics.onStep,
       onIncidentEnded: (incident) => incidents.ended(incident),
     },

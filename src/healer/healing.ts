@@ -36,7 +36,7 @@ export type LeadingParts = {
   /** Of the tracks of all other processes. */
   readonly reportsOfOthers: () => Promise<readonly TrackReport[]>;
   readonly mendedCount: () => number;
-  /** Of what nodes are asked to verify. */
+  /** Of what nodes are asked to verify: that of the track that mends. */
   readonly verifyThrottle: Throttle;
   readonly bounds: OverseerBounds;
   readonly setDraining: (node: NodeName, draining: boolean) => Promise<void>;
@@ -129,6 +129,7 @@ export async function startLeading(parts: LeadingParts, term: Term): Promise<Lea
     },
     async [Symbol.asyncDispose]() {
       await overseeing[Symbol.asyncDispose]();
+      await jobs[Symbol.asyncDispose]();
       await tracks[Symbol.asyncDispose]();
     },
   };

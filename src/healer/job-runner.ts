@@ -1,9 +1,10 @@
 /** Goes through the open jobs of a term, again and again: `job-plan.ts` says what each does next, this does it. */
 import type { OpenLedger } from "../desk/open-ledger.ts";
 import { isOver, withJob } from "../desk/healing-ledger.ts";
-import { isStoreError, StoreError } from "../domain/errors.ts";
+import { StoreError } from "../domain/errors.ts";
 import type { HealingJob, JobKind, Track, TrackReport } from "../domain/healing.ts";
 import type { NodeName } from "../domain/ids.ts";
+import { runInBackground } from "../lib/background-work.ts";
 import type { Clock } from "../lib/clock.ts";
 import type { Logger } from "../lib/logger.ts";
 import type { WorkDepth } from "../work/work-queue.ts";
@@ -28,18 +29,22 @@ export type JobDeps = {
 /** An audit that jobs wait for. */
 export type AuditWish = { readonly node: NodeName | null; readonly jobs: ReadonlySet<string> };
 
-type Learnt = { memory: JobMemory; verification: NodeVerification | null; notBeforeMs: number; savedAtMs: number };
+type Learnt = { memory: JobMemory; verifying: Verifying | null; notBeforeMs: number; savedAtMs: number };
+
+/** A verification that goes on by itself: it may wait for its throttle for long, and nothing else may. */
+type Verifying = AsyncDisposable & { readonly status: () => JobMemory["verified"] };
 
 const AUDIT_AGAIN_MS_MIN = 500;
 const AUDIT_AGAIN_MS_MAX = 30_000;
 /** Progress is durable so often; who asks this leader is told the newest. */
 const SAVE_MS = 5_000;
 
-export class JobRunner {
+export class JobRunner implements AsyncDisposable {
   readonly #deps: JobDeps;
   readonly #learnt = new Map<string, Learnt>();
   /** Newer than the ledger. */
   readonly #progress = new Map<string, HealingJob>();
+  readonly #ending = new Set<Promise<void>>();
 
   constructor(deps: JobDeps) {
     this.#deps = deps;
@@ -82,7 +87,7 @@ export class JobRunner {
     const wishes = new Map<string, NodeName | null>();
     for (const job of jobs) {
       if (signal.aborted) return null;
-      if ((await this.#advanceJob(job, depth, reports, signal)) === "audit") wishes.set(job.id, job.node);
+      if ((await this.#advanceJob(job, depth, reports)) === "audit") wishes.set(job.id, job.node);
     }
     if (wishes.size === 0) return null;
     const nodes = new Set(wishes.values());
@@ -106,18 +111,13 @@ export class JobRunner {
         // Whatever was verified before may have been mended since.
         verified: NOTHING_LEARNT.verified,
       };
-      learnt.verification = null;
+      this.#endVerifying(learnt);
       const waitMs = Math.min(AUDIT_AGAIN_MS_MAX, AUDIT_AGAIN_MS_MIN * 2 ** auditCount);
       learnt.notBeforeMs = this.#deps.clock.monotonicMs() + waitMs;
     }
   }
 
-  async #advanceJob(
-    job: HealingJob,
-    depth: WorkDepth,
-    reports: readonly TrackReport[],
-    signal: AbortSignal,
-  ): Promise<"audit" | null> {
+  async #advanceJob(job: HealingJob, depth: WorkDepth, reports: readonly TrackReport[]): Promise<"audit" | null> {
     const learnt = this.#learntOf(job);
     const plan = planJob(job, learnt.memory, this.#sightOf(job, depth, reports));
     const { step } = plan;
@@ -129,25 +129,13 @@ export class JobRunner {
         learnt.memory = { ...learnt.memory, run: await this.#deps.urge(step.track) };
         return null;
       case "verify":
-        await this.#verify(job, learnt, signal);
+        learnt.verifying ??= this.#beginVerifying(job);
+        learnt.memory = { ...learnt.memory, verified: learnt.verifying.status() };
         return null;
       case "wait":
       case "end":
         return null;
     }
-  }
-
-  async #verify(job: HealingJob, learnt: Learnt, signal: AbortSignal): Promise<void> {
-    learnt.verification ??= job.node === null ? null : this.#deps.verificationOf(job.node);
-    const { verification } = learnt;
-    try {
-      await verification?.step(signal);
-    } catch (cause) {
-      if (!isStoreError(cause)) throw cause;
-      this.#deps.logger.warn({ job: job.id, code: cause.code }, "blobs could not be verified yet");
-    }
-    const verified = verification?.status() ?? { ...NOTHING_LEARNT.verified, isDone: true };
-    learnt.memory = { ...learnt.memory, verified };
   }
 
   /** Durable at once where the state changes, else now and then. */
@@ -187,16 +175,44 @@ export class JobRunner {
   #learntOf({ id }: HealingJob): Learnt {
     const known = this.#learnt.get(id);
     if (known !== undefined) return known;
-    const learnt: Learnt = { memory: NOTHING_LEARNT, verification: null, notBeforeMs: 0, savedAtMs: 0 };
+    const learnt: Learnt = { memory: NOTHING_LEARNT, verifying: null, notBeforeMs: 0, savedAtMs: 0 };
     this.#learnt.set(id, learnt);
     return learnt;
   }
 
   #forget(id: string): void {
+    const learnt = this.#learnt.get(id);
+    if (learnt !== undefined) this.#endVerifying(learnt);
     this.#learnt.delete(id);
     this.#progress.delete(id);
   }
+
+  #beginVerifying({ node }: HealingJob): Verifying {
+    const verification = node === null ? null : this.#deps.verificationOf(node);
+    if (verification === null) return NOTHING_TO_VERIFY;
+    const { clock, logger } = this.#deps;
+    const running = runInBackground(verification, { clock, logger });
+    return { status: () => verification.status(), [Symbol.asyncDispose]: () => running[Symbol.asyncDispose]() };
+  }
+
+  #endVerifying(learnt: Learnt): void {
+    if (learnt.verifying === null) return;
+    const ending = Promise.resolve(learnt.verifying[Symbol.asyncDispose]()).finally(() => this.#ending.delete(ending));
+    this.#ending.add(ending);
+    learnt.verifying = null;
+  }
+
+  /** Waits for what goes on by itself. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    for (const learnt of this.#learnt.values()) this.#endVerifying(learnt);
+    await Promise.all(this.#ending);
+  }
 }
+
+const NOTHING_TO_VERIFY: Verifying = {
+  status: () => ({ ...NOTHING_LEARNT.verified, isDone: true }),
+  [Symbol.asyncDispose]: () => Promise.resolve(),
+};
 
 function newJob(id: string, kind: JobKind, node: NodeName | null, startedAtMs: number): HealingJob {
   const nothing = { done: 0, total: null, unit: "", result: {}, failure: null } as const;

@@ -4,6 +4,7 @@ import type { BlobInfo } from "../domain/blob.ts";
 import { isStoreError } from "../domain/errors.ts";
 import type { PlacedBlob } from "../domain/manifest.ts";
 import type { Work } from "../domain/work.ts";
+import type { BackgroundWork, StepResult, WorkProgress } from "../lib/background-work.ts";
 import type { Clock } from "../lib/clock.ts";
 import { deadlineIn } from "../lib/deadline.ts";
 import type { Throttle } from "../lib/throttle.ts";
@@ -34,7 +35,8 @@ const BLOBS_AT_ONCE = 4;
  * Has a node verify everything that it holds, page by page, and queues the mending of what is bad. The node reads itself:
  * only the outcome travels.
  */
-export class NodeVerification {
+export class NodeVerification implements BackgroundWork {
+  readonly name = "verify";
   readonly #deps: VerifyDeps;
   readonly #store: BlobStore;
   #after = "";
@@ -49,10 +51,15 @@ export class NodeVerification {
     return this.#status;
   }
 
+  progress(): WorkProgress {
+    return { done: this.#status.count, total: this.#status.total, unit: "blobs" };
+  }
+
   /** One page. @throws {StoreError} of the node or the queue: the page is then verified again */
-  async step(signal: AbortSignal): Promise<void> {
-    if (this.#status.isDone) return;
+  async step(signal: AbortSignal): Promise<StepResult> {
+    if (this.#status.isDone) return { state: "idle", againInMs: Number.POSITIVE_INFINITY };
     const { blobCount } = await this.#store.usage();
+    this.#status = { ...this.#status, total: Math.max(this.#status.total, blobCount) };
     const page = await this.#store.list(this.#after, BLOBS_PER_PAGE, this.#soon());
     const blobs = page.values();
     const bad: boolean[] = [];
@@ -61,7 +68,7 @@ export class NodeVerification {
       for (const blob of blobs) if (!signal.aborted) bad.push(await this.#isBad(blob, signal));
     };
     await Promise.all(Array.from({ length: BLOBS_AT_ONCE }, work));
-    if (signal.aborted) return;
+    if (signal.aborted) return { state: "busy" };
     const count = this.#status.count + page.length;
     const isDone = page.length < BLOBS_PER_PAGE;
     this.#after = page.at(-1)?.id ?? this.#after;
@@ -71,6 +78,7 @@ export class NodeVerification {
       bad: this.#status.bad + bad.filter(Boolean).length,
       bytes: page.reduce((sum, { payloadBytes }) => sum + payloadBytes, this.#status.bytes),
     };
+    return { state: "busy" };
   }
 
   async #isBad({ id, payloadBytes }: BlobInfo, signal: AbortSignal): Promise<boolean> {
