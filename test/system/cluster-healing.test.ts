@@ -43,10 +43,6 @@ describe("healing of a cluster", () => {
         POLL,
       )
       .toEqual(expect.arrayContaining(cluster.healers.map(({ name }) => [name, 4_096])));
-    await ask("PATCH", "/cluster/healing/tracks/scrub", { paused: true });
-    const paused = async () => (await reportsOf("scrub")).map(({ process, state }) => `${process} ${state}`).sort();
-    await expect.poll(paused, POLL).toEqual(cluster.nodes.map(({ name }) => `${name} paused`).sort());
-    await ask("PATCH", "/cluster/healing/tracks/scrub", { paused: false });
   });
 
   test("the next leader goes on with a job within ten seconds of taking over", async () => {
