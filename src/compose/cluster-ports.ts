@@ -16,6 +16,8 @@ import type { NatsLink } from "../nats/nats-link.ts";
 import type { ReadPins } from "../object/read-pins.ts";
 import type { NatsWal } from "../wal/nats-wal.ts";
 import { ensureWalStream, openNatsWal } from "../wal/nats-wal.ts";
+import { openNatsWorkQueue } from "../work/nats-work-queue.ts";
+import type { WorkQueue } from "../work/work-queue.ts";
 import { clusterSecretOf, joinMembers, linkToCluster } from "./join-cluster.ts";
 import { createReadPins } from "./object-paths.ts";
 import { processLoad } from "./process-load.ts";
@@ -27,6 +29,7 @@ export type ClusterPorts = {
   readonly link: NatsLink;
   readonly metadata: NatsMetadataStore;
   readonly wal: NatsWal;
+  readonly queue: WorkQueue;
   readonly membership: NatsMembership;
   /** Live: nodes join at run time. */
   readonly nodes: ReadonlyMap<NodeName, BlobStore>;
@@ -68,6 +71,8 @@ export async function openClusterPorts(
   open.defer(() => metadata.close());
   const wal = await openNatsWal(link, { registry });
   open.defer(() => wal.close());
+  const queue = await openNatsWorkQueue(link);
+  open.defer(() => queue.close());
   const pins = createReadPins(system);
   const remotePins = openPinBoard(link, { localNames: () => pins.heldLongerThan(PIN_ANNOUNCED_MS_MIN) });
   open.use(remotePins);
@@ -79,7 +84,7 @@ export async function openClusterPorts(
   const membership = await joinMembers(config, system, link, { role: self.role, port: self.port, describe }, open);
   const nodes = connectNodes(config, system, membership, registry, open);
   const failed = Promise.race([membership.lost, indexFailed]);
-  return { link, metadata, wal, membership, nodes, pins, remotePins, failed };
+  return { link, metadata, wal, queue, membership, nodes, pins, remotePins, failed };
 }
 
 /** A client for every node that is known, and for those that come. */

@@ -18,6 +18,7 @@ import { createStaticMembership } from "../membership/static-membership.ts";
 import { openMetadataEnvironment } from "../metadata/lmdb-metadata-environment.ts";
 import { openLmdbMetadataStore } from "../metadata/lmdb-metadata-store.ts";
 import type { ObjectDeps } from "../object/deps.ts";
+import { createMemoryWorkQueue } from "../work/memory-work-queue.ts";
 import { openLmdbWal } from "../wal/lmdb-wal.ts";
 import { createEmbeddedView } from "./cluster-view.ts";
 import { openEmbeddedHealing } from "./healing.ts";
@@ -60,7 +61,9 @@ export async function openEmbeddedStore(config: Config, system: System): Promise
     const { metadata, wal, failed } = await openMetadata(config, system, open);
     const { membership, nodes } = await openNodes(config, system, open);
     const registry = createRegistry();
-    const ports = { metadata, wal, membership, nodes, pins: createReadPins(system) };
+    const queue = createMemoryWorkQueue({ clock: system.clock });
+    open.defer(() => queue.close());
+    const ports = { metadata, wal, queue, membership, nodes, pins: createReadPins(system) };
     const cache = createContentCache(config, system, registry);
     const nobody = { isPinned: () => false };
     const parts = { ...ports, cache, registry, processName: "embedded", remotePins: nobody, locality: null };

@@ -15,6 +15,7 @@ import { deleteObject } from "../object/delete.ts";
 import type { ObjectDeps } from "../object/deps.ts";
 import { readFields } from "../object/fields.ts";
 import { getObject } from "../object/get.ts";
+import { createMendHints } from "../object/mend-hints.ts";
 import { headObject } from "../object/head.ts";
 import { startHeatReporting } from "../object/heat-reporting.ts";
 import { listObjects } from "../object/list.ts";
@@ -26,6 +27,7 @@ import { ReadHeat } from "../object/read-heat.ts";
 import { ReadPins } from "../object/read-pins.ts";
 import { Releaser } from "../object/release.ts";
 import { reserveMemory } from "../object/reserve-memory.ts";
+import type { WorkQueue } from "../work/work-queue.ts";
 import type { System } from "./system.ts";
 
 /** How long the blobs of a replaced version stay for readers that have its record but not yet its first bytes. */
@@ -45,6 +47,7 @@ type Parts = Pick<
   "processName" | "metadata" | "wal" | "membership" | "nodes" | "pins" | "remotePins" | "locality" | "cache"
 > & {
   readonly registry: Registry;
+  readonly queue: WorkQueue;
 };
 
 /** What the object paths need, around the ports of one store. The coder is closed with `open`. */
@@ -55,7 +58,7 @@ export function createObjectDeps(
   open: AsyncDisposableStack,
 ): ObjectDeps {
   const { timeouts } = config;
-  const { registry, ...ports } = parts;
+  const { registry, queue, ...ports } = parts;
   const coder = createCoder({ threads: config.threads, clock, logger });
   open.defer(() => coder.close());
   registerCodingMetrics(registry, coder);
@@ -64,6 +67,7 @@ export function createObjectDeps(
   return {
     ...{ ...ports, coder, clock, random, logger, faults, active, timeouts },
     releaser: new Releaser({ clock, logger, ...ports, active, ...waits }),
+    hints: createMendHints({ clock, logger, queue }),
     latency: new NodeLatency(clock),
     heat: new ReadHeat(clock),
     alarms: new Alarms(clock),

@@ -165,6 +165,8 @@ export class CellRace {
     if (!ask.isPending) return;
     ask.abandon();
     if (isStoreError(cause)) {
+      // The node answers, and has not what it should; one that is away or slow says nothing of its blobs.
+      if (cause.code === "blob_not_found" || cause.code === "blob_damaged") this.#hint(ask.shard);
       noteNodeFailure(this.#deps, ask.node, this.#idOf(ask.shard), cause, "a node did not give a cell");
       this.#choice.noteFailed(ask.shard);
       this.#replace();
@@ -183,8 +185,15 @@ export class CellRace {
     const node = this.#goal.set.nodes[shard] ?? "unknown";
     this.#deps.metrics.cellsDamaged.inc({ node });
     this.#deps.logger.warn({ node, blob: this.#idOf(shard), cell: this.#goal.cellIndex }, "a cell is damaged");
+    this.#hint(shard);
     this.#choice.noteFailed(shard);
     this.#noteDegraded();
+  }
+
+  /** Read repair: this read goes on with another blob, and a healer looks at this one. */
+  #hint(shard: number): void {
+    const node = this.#goal.set.nodes[shard] ?? null;
+    if (node !== null) this.#deps.hints.noteDamaged({ id: this.#idOf(shard), node });
   }
 
   #noteDegraded(): void {

@@ -14,6 +14,7 @@ import type { MetadataStore } from "../metadata/metadata-store.ts";
 import type { Wal } from "../wal/wal.ts";
 import type { ActiveWrites } from "./active-writes.ts";
 import type { ContentCache } from "./content-cache.ts";
+import type { MendHints } from "./mend-hints.ts";
 import type { ObjectMetrics } from "./metrics.ts";
 import type { NodeLatency } from "./node-latency.ts";
 import type { ReadHeat } from "./read-heat.ts";
@@ -63,6 +64,8 @@ export type ObjectDeps = {
   readonly heat: ReadHeat;
   /** Writes of this process under way: recovery leaves them alone. */
   readonly active: ActiveWrites;
+  /** Tells healers what there is to mend. */
+  readonly hints: MendHints;
   /** Frees the blobs of replaced versions. */
   readonly releaser: Releaser;
   /** Bytes in flight of all requests together. */

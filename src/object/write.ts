@@ -305,6 +305,7 @@ async function endCommitted(
   committed: Committed,
 ): Promise<void> {
   for (const { writer } of content.writers) deps.metrics.nodeBytesWritten.inc(writer.payloadBytes);
+  if (isDirty(committed.record)) deps.hints.noteDirty(committed.record);
   const { replaced } = committed;
   const named = committed.named === null ? null : blobSetsOf(committed.named);
   const unnamed: PlacedBlob[] = [];

@@ -31,6 +31,7 @@ import type { ContentCacheSettings } from "../../src/object/content-cache.ts";
 import { ContentCache } from "../../src/object/content-cache.ts";
 import type { ObjectDeps } from "../../src/object/deps.ts";
 import { getObject } from "../../src/object/get.ts";
+import { noHints } from "../../src/object/mend-hints.ts";
 import { NodeLatency } from "../../src/object/node-latency.ts";
 import { createObjectMetrics } from "../../src/object/metrics.ts";
 import { ReadHeat } from "../../src/object/read-heat.ts";
@@ -111,6 +112,7 @@ export function openMemoryStore(options: MemoryStoreOptions = {}) {
     ...{
       cache: new ContentCache(clock, options.cache ?? NO_CACHE),
       heat: new ReadHeat(clock),
+      hints: noHints,
       latency: new NodeLatency(clock),
       alarms: new Alarms(clock),
     },
