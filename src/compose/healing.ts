@@ -26,8 +26,11 @@ import { createCollectExecutor } from "../healer/collect.ts";
 import type { Leading, LeadingStatus, Term } from "../healer/healing.ts";
 import { startLeading } from "../healer/healing.ts";
 import { createIncidentMetrics } from "../healer/healing-metrics.ts";
+import { createIdentifyExecutor } from "../healer/identify.ts";
+import { createKeepExecutor } from "../healer/keep-record.ts";
 import type { HealerMetrics } from "../healer/metrics.ts";
 import type { OverseerBounds } from "../healer/overseer.ts";
+import { createRecordKeeper } from "../healer/record-keeper.ts";
 import type { RecoveryMode, RecoveryStatus } from "../healer/recovery-loop.ts";
 import { createRecovery } from "../healer/recovery-loop.ts";
 import { createMendExecutor } from "../healer/mend.ts";
@@ -45,8 +48,6 @@ import type { NatsMembership } from "../membership/nats-membership.ts";
 import type { NatsLink } from "../nats/nats-link.ts";
 import type { ObjectDeps } from "../object/deps.ts";
 import type { NatsWal } from "../wal/nats-wal.ts";
-import { createMemoryWorkQueue } from "../work/memory-work-queue.ts";
-import { openNatsWorkQueue } from "../work/nats-work-queue.ts";
 import type { WorkQueue } from "../work/work-queue.ts";
 
 /** How long the leader waits for what other processes tell of their tracks. */
@@ -70,6 +71,7 @@ type Shared = {
   readonly queue: WorkQueue;
   readonly tracks: RunningTracks;
   readonly repairThrottle: Throttle;
+  readonly keep: Executors["keep_record"];
   readonly mendedCount: () => number;
   readonly isLost: (node: NodeName) => boolean;
   readonly metrics: ReturnType<typeof createTrackMetrics>;
@@ -94,6 +96,7 @@ export type ClusterHealerParts = {
   readonly link: NatsLink;
   readonly wal: NatsWal;
   readonly membership: NatsMembership;
+  readonly queue: WorkQueue;
   readonly deps: ObjectDeps;
 };
 
@@ -104,14 +107,12 @@ export async function openClusterHealing(
 ): Promise<ClusterHealing> {
   const store = await openNatsHealingStore(link);
   open.defer(() => store.close());
-  const queue = await openNatsWorkQueue(link);
-  open.defer(() => queue.close());
   let leading: Leading | null = null;
   const own = () => [...shared.tracks.reports(), ...(leading?.reports() ?? [])];
   const { rebuildAfterMs } = parts.config.healing;
   const isLost = (node: NodeName) =>
     leading?.isLost(node) === true || isAwayFor(parts.membership, node, rebuildAfterMs);
-  const shared = await openShared({ ...parts, store, queue, isLost, reports: own }, open);
+  const shared = await openShared({ ...parts, store, isLost, reports: own }, open);
   open.use(tellTracks(link, own));
   const { membership } = parts;
   const reportsOfOthers = async () => {
@@ -163,21 +164,16 @@ function mendedByOthers(membership: NatsMembership, self: string): number {
 export type EmbeddedHealing = {
   readonly desk: HealingDesk;
   readonly status: () => LeadingStatus;
-  /** For whoever meets damage. */
-  readonly queue: WorkQueue;
 };
 
 /** All of healing in this process, until `open` is disposed. @throws {StoreError} `format_unknown` */
 export async function openEmbeddedHealing(
   config: Config,
-  deps: ObjectDeps,
-  registry: Registry,
+  { deps, queue, registry }: Pick<Shared, "deps" | "queue" | "registry">,
   open: AsyncDisposableStack,
 ): Promise<EmbeddedHealing> {
   const store = openFileHealingStore(join(config.dataDir, "healing"));
   open.defer(() => store.close());
-  const queue = createMemoryWorkQueue({ clock: deps.clock });
-  open.defer(() => queue.close());
   let leading: Leading | null = null;
   const reports = () => [...shared.tracks.reports(), ...(leading?.reports() ?? [])];
   const isLost = (node: NodeName) => leading?.isLost(node) === true;
@@ -195,7 +191,7 @@ export async function openEmbeddedHealing(
   });
   leading = term;
   open.use(term);
-  return { queue, status: () => term.status(), desk: { ...term.desk, close: () => Promise.resolve() } };
+  return { status: () => term.status(), desk: { ...term.desk, close: () => Promise.resolve() } };
 }
 
 type SharedParts = Pick<Shared, "config" | "deps" | "registry" | "store" | "queue"> & {
@@ -223,16 +219,9 @@ async function openShared({ reports, ...parts }: SharedParts, open: AsyncDisposa
     onStep: metrics.onStep,
   });
   open.use(tracks);
-  const { mendedCount, throttle: repairThrottle } = work;
-  return {
-    ...parts,
-    controls,
-    tracks,
-    metrics,
-    repairThrottle,
-    mendedCount,
-    incidents: createIncidentMetrics(registry),
-  };
+  const { keep, mendedCount, throttle: repairThrottle } = work;
+  const incidents = createIncidentMetrics(registry);
+  return { ...parts, controls, tracks, metrics, keep, repairThrottle, mendedCount, incidents };
 }
 
 /** What waits in the queue, several pieces side by side. */
@@ -242,14 +231,15 @@ function openWork({ config, deps, queue, registry, isLost }: WorkParts, controls
   const throttle = new Throttle(clock, repairBytesPerSecond);
   const mend = createMendExecutor({ ...deps, throttle, isLost, mendMetrics: createMendMetrics(registry) });
   const collectMetrics = createCollectMetrics(registry);
+  const keep = createKeepExecutor(deps);
   const unless = unlessPaused(controls);
   const executors: Executors = {
     mend,
-    identify: notYet,
+    identify: createIdentifyExecutor({ ...deps, queue }),
     move: unless("balance", notYet),
     collect: unless("collect", createCollectExecutor({ ...deps, collectMetrics })),
     bury: unless("collect", createBuryExecutor({ ...deps, collectMetrics, undeleteMs })),
-    keep_record: unless("keep", notYet),
+    keep_record: unless("keep", keep),
     heat: unless("heat", notYet),
   };
   const loop = createWorkLoop(
@@ -257,7 +247,7 @@ function openWork({ config, deps, queue, registry, isLost }: WorkParts, controls
     PIECES_AT_ONCE,
   );
   const repair: TrackWork = { track: "repair", works: loop.works, throttle, figures: () => loop.figures() };
-  return { tracks: [repair], throttle, mendedCount: () => loop.mendedCount() };
+  return { tracks: [repair], throttle, keep, mendedCount: () => loop.mendedCount() };
 }
 
 /** Work of a track that operators have paused waits in the queue; the loop that takes it goes on with other work. */
@@ -288,11 +278,9 @@ type TermParts = {
 
 /** A term of a leader, which ends when what it answers is disposed. */
 async function startTerm(shared: Shared, term: Term, { recovery, mendedCount, ...parts }: TermParts): Promise<Leading> {
-  const { config, deps, metrics, incidents, queue, isLost } = shared;
+  const { config, deps, metrics, incidents } = shared;
   const { healing } = config;
-  const { orphanGraceMs, undeleteMs } = healing;
-  const scratchPath = join(config.dataDir, "audit");
-  const audit = createAudit({ ...deps, queue, isLost, orphanGraceMs, undeleteMs, scratchPath });
+  const { audit, tracks, end } = openLeaderTracks(shared);
   const bounds: OverseerBounds = {
     rebuildAfterMs: healing.rebuildAfterMs,
     auditEveryMs: healing.auditEveryMs,
@@ -302,7 +290,7 @@ async function startTerm(shared: Shared, term: Term, { recovery, mendedCount, ..
     {
       ...{ deps, bounds, queue: shared.queue, store: shared.store, controls: shared.controls },
       ...parts,
-      tracks: [recovery, auditTrack(audit)],
+      tracks: [recovery, ...tracks],
       audit: (scope) => audit.request(scope),
       mendedCount,
       verifyThrottle: shared.repairThrottle,
@@ -315,9 +303,25 @@ async function startTerm(shared: Shared, term: Term, { recovery, mendedCount, ..
     ...leading,
     async [Symbol.asyncDispose]() {
       await leading[Symbol.asyncDispose]();
-      await audit[Symbol.asyncDispose]();
+      await end();
     },
   };
+}
+
+/** What a leader alone works on, anew in each term. */
+function openLeaderTracks({ config, deps, queue, isLost, keep }: Shared) {
+  const { orphanGraceMs, undeleteMs, keepRecordsMs } = config.healing;
+  const scratchPath = join(config.dataDir, "audit");
+  const audit = createAudit({ ...deps, queue, isLost, orphanGraceMs, undeleteMs, scratchPath });
+  const keeper = createRecordKeeper({ ...deps, queue, keepRecordsMs, keep });
+  const tracks: readonly TrackWork[] = [
+    auditTrack(audit),
+    { track: "keep", works: [keeper], throttle: null, figures: () => keeper.figures() },
+  ];
+  const end = async () => {
+    await Promise.all([audit[Symbol.asyncDispose](), keeper[Symbol.asyncDispose]()]);
+  };
+  return { audit, tracks, end };
 }
 
 function auditTrack(audit: Audit): TrackWork {

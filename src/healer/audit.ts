@@ -85,7 +85,8 @@ const SETS_PER_TURN = 128;
 const WORKS_AHEAD_MAX = 64;
 /** A step ends after so long, so that whoever stops it need not wait. */
 const STEP_MS = 200;
-const IDLE_MS = 60_000;
+/** How soon somebody who asks is heard. */
+const IDLE_MS = 500;
 
 export function createAudit(deps: AuditDeps): Audit {
   return new StreamingAudit(deps);
