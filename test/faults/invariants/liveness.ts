@@ -19,8 +19,7 @@ export function findLongRefusals(
   const problems: string[] = [];
   for (const { fromMs, toMs } of peacefulSpans(spans, end)) {
     const refused = operations.filter(
-      ({ startMs, endMs, status, outcome, note }) =>
-        startMs >= fromMs + FAILOVER_MS_MAX && endMs <= toMs && outcome !== "ok" && isRefusal(status, note),
+      (operation) => operation.startMs >= fromMs + FAILOVER_MS_MAX && operation.endMs <= toMs && isRefusal(operation),
     );
     problems.push(
       ...refused.slice(0, SHOWN_MAX).map(({ startMs, client, gateway, request, status, note }) => {
@@ -50,7 +49,8 @@ function isOneNode({ fault: { kind, target } }: FaultSpan): boolean {
   return (kind === "kill" || kind === "pause") && target.startsWith("node-");
 }
 
-/** Being too busy is no failure. */
-function isRefusal(status: number, note = ""): boolean {
-  return (status >= 500 || status === 0) && !note.includes('"overloaded"');
+/** Being too busy is no failure, and who wants every blob stored needs every node. */
+function isRefusal({ outcome, status, request, note = "" }: RecordedOperation): boolean {
+  if (outcome === "ok" || note.includes('"overloaded"') || request.includes("consistency=all")) return false;
+  return status >= 500 || status === 0;
 }
