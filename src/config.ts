@@ -188,7 +188,7 @@ const FAULT_POINTS = {
   "delete.committed": true,
 } satisfies Record<FaultPoint, true>;
 
-/** ack-early: a node acknowledges what it has not stored yet. stale-reads: a gateway reads what it happens to know. */
+/** ack-early: a node acknowledges what it has not stored yet. stale-reads: a gateway answers what it knew a moment ago. */
 export const TEST_BUGS = ["ack-early", "stale-reads"] as const;
 export type TestBug = (typeof TEST_BUGS)[number];
 

@@ -5,11 +5,13 @@
 import type { BlobStore, BlobWriter, SealedBlob } from "../blob/blob-store.ts";
 import type { TestBug } from "../config.ts";
 import type { Clock } from "../lib/clock.ts";
+import type { StoredRecord } from "../domain/record.ts";
 import { deadlineIn } from "../lib/deadline.ts";
 import type { MetadataStore } from "../metadata/metadata-store.ts";
 
 /** Long enough for whatever kills the node to come in between. */
 const STORED_LATE_MS = 1_500;
+const STALE_MS = 300;
 const WAIT_MS = 10_000;
 
 /** ack-early: says that a blob is durable, and stores it a moment later. */
@@ -33,11 +35,19 @@ export function spoilNode<Store extends BlobStore>(store: Store, bug: TestBug | 
   });
 }
 
-/** stale-reads: answers with the records that this process has heard of, whatever others have committed since. */
-export function spoilGateway<Store extends MetadataStore>(metadata: Store, bug: TestBug | null): Store {
+/** stale-reads: answers with the record that this process has seen of a key a moment ago, whatever others have committed since. */
+export function spoilGateway<Store extends MetadataStore>(metadata: Store, bug: TestBug | null, clock: Clock): Store {
   if (bug !== "stale-reads") return metadata;
-  const peek: MetadataStore["get"] = (bucket, key, deadline) => metadata.peek(bucket, key, deadline);
-  return replaceMembers<MetadataStore, Store>(metadata, { get: peek });
+  const seen = new Map<string, { readonly stored: StoredRecord | null; readonly atMs: number }>();
+  const get: MetadataStore["get"] = async (bucket, key, deadline) => {
+    const name = `${bucket}\0${key}`;
+    const before = seen.get(name);
+    if (before !== undefined && clock.monotonicMs() - before.atMs < STALE_MS) return before.stored;
+    const stored = await metadata.get(bucket, key, deadline);
+    seen.set(name, { stored, atMs: clock.monotonicMs() });
+    return stored;
+  };
+  return replaceMembers<MetadataStore, Store>(metadata, { get });
 }
 
 /** Whoever hands the bytes over may use their memory again. */

@@ -47,7 +47,7 @@ export async function openGateway(config: Config, system: System): Promise<OpenG
     const lease = await openNatsLease(link);
     open.defer(() => lease.close());
     const locality = { region: config.region, zone: config.zone };
-    const metadata = spoilGateway(ports.metadata, config.testBug);
+    const metadata = spoilGateway(ports.metadata, config.testBug, system.clock);
     const parts = { ...ports, metadata, cache, registry, processName: link.processName, locality };
     const deps = createObjectDeps(config, system, parts, open);
     open.defer(() => deps.releaser.close());

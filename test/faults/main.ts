@@ -33,7 +33,7 @@ async function main(args: readonly string[]): Promise<number> {
     return problems.length === 0 ? 0 : 1;
   }
   const env: Record<string, string> = bug === null ? {} : { KINTSUGI_TEST_BUG: bug };
-  const result = await runCampaign({ seed, seconds, kinds, dir, env, say });
+  const result = await runCampaign({ seed, seconds, kinds, dir, env, untilMended: bug === null, say });
   const isClean = result.problems.length === 0 && result.violations.length === 0;
   if (isClean) await rm(dir, { recursive: true, force: true });
   else for (const line of await writeReport(dir, result, options)) console.error(line);

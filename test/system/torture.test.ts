@@ -54,7 +54,7 @@ test(
 );
 
 test(
-  "npm run test:faults finds a gateway that reads what it happens to know",
+  "npm run test:faults finds a gateway that answers what it knew a moment ago",
   async () => {
     const { code, output } = await runSuite("--seed", "5", "--seconds", "6", "--only", "pause", "--bug", "stale-reads");
     expect(output).toMatch(/cannot be explained|was put and gone|were both current/);
