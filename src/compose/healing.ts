@@ -49,6 +49,7 @@ import type { NatsLink } from "../nats/nats-link.ts";
 import type { ObjectDeps } from "../object/deps.ts";
 import type { NatsWal } from "../wal/nats-wal.ts";
 import type { WorkQueue } from "../work/work-queue.ts";
+import { startNodeTracks } from "./node-tracks.ts";
 
 /** How long the leader waits for what other processes tell of their tracks. */
 const REPORTS_MS = 700;
@@ -175,16 +176,22 @@ export async function openEmbeddedHealing(
   const store = openFileHealingStore(join(config.dataDir, "healing"));
   open.defer(() => store.close());
   let leading: Leading | null = null;
-  const reports = () => [...shared.tracks.reports(), ...(leading?.reports() ?? [])];
+  const ofNodes = () => nodes.flatMap((node) => node.reports());
+  const reports = () => [...shared.tracks.reports(), ...ofNodes(), ...(leading?.reports() ?? [])];
   const isLost = (node: NodeName) => leading?.isLost(node) === true;
   const shared = await openShared({ config, deps, registry, store, queue, isLost, reports }, open);
+  const { controls, metrics } = shared;
+  const system = { clock: deps.clock, logger: deps.logger };
+  const nodes: readonly RunningTracks[] = [...deps.nodes.values()].map((blobs) =>
+    open.use(startNodeTracks({ config, system, store: blobs, queue, controls, onStep: metrics.onStep })),
+  );
   // Nobody else could lead.
   const forever: Term = { token: 1, isHeld: () => true };
   const mode: RecoveryMode = { kind: "alone" };
   const recovery = createRecovery({ ...deps, waitMs: config.timeouts.nodeMs }, mode);
   const term = await startTerm(shared, forever, {
     recovery: { track: "recover", works: [recovery], throttle: null },
-    reportsOfOthers: () => Promise.resolve(shared.tracks.reports()),
+    reportsOfOthers: () => Promise.resolve([...shared.tracks.reports(), ...ofNodes()]),
     mendedCount: () => shared.mendedCount(),
     setDraining: (node) => Promise.reject(new StoreError("node_unknown", `${node} cannot be drained yet`)),
     removeNode: () => Promise.reject(new StoreError("node_in_use", "Nodes cannot be removed yet")),

@@ -12,6 +12,7 @@ import type { Clock } from "../lib/clock.ts";
 import { startNodeServer } from "../node/node-server.ts";
 import { spoilNode } from "./deliberate-bugs.ts";
 import { clusterSecretOf, joinMembers, linkToCluster } from "./join-cluster.ts";
+import { openNodeTracks } from "./node-tracks.ts";
 import { createRegistry } from "./object-paths.ts";
 import { processLoad } from "./process-load.ts";
 import type { System } from "./system.ts";
@@ -64,6 +65,7 @@ export async function openNode(
       },
     );
     open.defer(() => server.close());
+    await openNodeTracks(config, system, { link, store, registry }, open);
     const usage = pollUsage(clock, store);
     open.defer(usage.stop);
     const load = processLoad(clock);

@@ -17,18 +17,26 @@ export type VerifyDeps = {
   readonly throttle: Throttle;
   /** One wait on the node or the queue. */
   readonly waitMs: number;
+  readonly blobsPerPage?: number;
 };
 
-export type VerifyStatus = {
+/** How far a verification has come: enough to go on from there. */
+export type VerifyPosition = {
+  /** Id of the last blob of what is verified, "" before the first. */
+  readonly after: string;
   readonly count: number;
-  /** A little off where blobs come and go meanwhile. */
-  readonly total: number;
   readonly bad: number;
   readonly bytes: number;
+};
+
+export type VerifyStatus = VerifyPosition & {
+  /** A little off where blobs come and go meanwhile. */
+  readonly total: number;
   readonly isDone: boolean;
 };
 
 const BLOBS_PER_PAGE = 64;
+const NOTHING_VERIFIED: VerifyPosition = { after: "", count: 0, bad: 0, bytes: 0 };
 const BLOBS_AT_ONCE = 4;
 
 /**
@@ -39,12 +47,14 @@ export class NodeVerification implements BackgroundWork {
   readonly name = "verify";
   readonly #deps: VerifyDeps;
   readonly #store: BlobStore;
-  #after = "";
-  #status: VerifyStatus = { count: 0, total: 0, bad: 0, bytes: 0, isDone: false };
+  readonly #pageLimit: number;
+  #status: VerifyStatus;
 
-  constructor(deps: VerifyDeps, store: BlobStore) {
+  constructor(deps: VerifyDeps, store: BlobStore, from: VerifyPosition = NOTHING_VERIFIED) {
     this.#deps = deps;
     this.#store = store;
+    this.#pageLimit = deps.blobsPerPage ?? BLOBS_PER_PAGE;
+    this.#status = { ...from, total: from.count, isDone: false };
   }
 
   status(): VerifyStatus {
@@ -60,7 +70,7 @@ export class NodeVerification implements BackgroundWork {
     if (this.#status.isDone) return { state: "idle", againInMs: Number.POSITIVE_INFINITY };
     const { blobCount } = await this.#store.usage();
     this.#status = { ...this.#status, total: Math.max(this.#status.total, blobCount) };
-    const page = await this.#store.list(this.#after, BLOBS_PER_PAGE, this.#soon());
+    const page = await this.#store.list(this.#status.after, this.#pageLimit, this.#soon());
     const blobs = page.values();
     const bad: boolean[] = [];
     // All draw from the one iterator.
@@ -70,9 +80,9 @@ export class NodeVerification implements BackgroundWork {
     await Promise.all(Array.from({ length: BLOBS_AT_ONCE }, work));
     if (signal.aborted) return { state: "busy" };
     const count = this.#status.count + page.length;
-    const isDone = page.length < BLOBS_PER_PAGE;
-    this.#after = page.at(-1)?.id ?? this.#after;
+    const isDone = page.length < this.#pageLimit;
     this.#status = {
+      after: page.at(-1)?.id ?? this.#status.after,
       ...{ count, isDone },
       total: isDone ? count : Math.max(count, blobCount),
       bad: this.#status.bad + bad.filter(Boolean).length,

@@ -43,6 +43,10 @@ describe("healing of a cluster", () => {
         POLL,
       )
       .toEqual(expect.arrayContaining(cluster.healers.map(({ name }) => [name, 4_096])));
+    await ask("PATCH", "/cluster/healing/tracks/scrub", { paused: true });
+    const paused = async () => (await reportsOf("scrub")).map(({ process, state }) => `${process} ${state}`).sort();
+    await expect.poll(paused, POLL).toEqual(cluster.nodes.map(({ name }) => `${name} paused`).sort());
+    await ask("PATCH", "/cluster/healing/tracks/scrub", { paused: false });
   });
 
   test("the next leader goes on with a job within ten seconds of taking over", async () => {
@@ -68,6 +72,14 @@ describe("healing of a cluster", () => {
     expect(await job()).toMatchObject({ kind: "recover_node", node, result: { damaged: 0 } });
     expect((await healing()).leader).not.toBe(leader);
     await cluster.member(leader as string).restart();
+  });
+
+  test("a scrub on demand has every node verify what it holds", async () => {
+    const { answer } = await ask("POST", "/cluster/healing/scrub");
+    const { id } = answer as HealingJob;
+    const job = async () => (await ask("GET", `/cluster/healing/jobs/${id}`)).answer as HealingJob;
+    await expect.poll(async () => (await job()).state, POLL).toBe("done");
+    expect((await job()).result).toMatchObject({ blobsBad: 0, blobsVerified: OBJECTS * cluster.nodes.length });
   });
 
   test("replication_lag rises when a node stops and falls to 0 by itself when it is back and verified", async () => {
