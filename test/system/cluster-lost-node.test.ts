@@ -1,0 +1,50 @@
+/** A node that never comes back, and one that comes back empty. */
+import { rm } from "node:fs/promises";
+import { join } from "node:path";
+import { expect, test } from "vitest";
+import type { HealingStatus } from "../../src/domain/healing.ts";
+import { startCluster } from "../support/cluster.ts";
+
+const OBJECTS = 10;
+const SETTINGS = { cluster: { bucketDefaults: { k: 2, m: 1 } }, healing: { rebuildAfterMs: "10s" } };
+const POLL = { timeout: 60_000, interval: 200 };
+
+test(
+  "what a lost node held is made anew elsewhere, what a wiped node held is made anew on it",
+  { timeout: 240_000 },
+  async () => {
+    await using cluster = await startCluster({ gateways: 1, nodes: 4, healers: 1, nats: 1, settings: SETTINGS });
+    const body = (n: number) => Buffer.alloc(150_000, n + 1);
+    for (let n = 0; n < OBJECTS; n += 1) {
+      expect((await fetch(`${cluster.url}/objects/o${n}`, { method: "PUT", body: body(n) })).status).toBe(201);
+    }
+    const healing = async () => (await (await fetch(`${cluster.url}/cluster/healing`)).json()) as HealingStatus;
+    const incidents = async (kind: string) => (await healing()).incidents.filter((one) => one.kind === kind);
+    const placesOf = async (n: number) => {
+      const info = (await (await fetch(`${cluster.url}/objects/o${n}?info`)).json()) as { placement: unknown };
+      return JSON.stringify(info.placement);
+    };
+    const [lost, wiped] = cluster.nodes;
+
+    await lost?.kill9();
+    await expect.poll(async () => (await incidents("node_lost"))[0]?.repairMs, POLL).toEqual(expect.any(Number));
+    await expect.poll(async () => (await healing()).replicationLag, POLL).toBe(0);
+    for (let n = 0; n < OBJECTS; n += 1) expect(await placesOf(n)).not.toContain(`"${lost?.name}"`);
+
+    await wiped?.kill9();
+    await rm(join(wiped?.dataDir as string, "blobs"), { recursive: true });
+    await wiped?.restart();
+    await expect.poll(async () => (await incidents("node_returned"))[0]?.repairMs, POLL).toEqual(expect.any(Number));
+    await expect.poll(async () => (await healing()).replicationLag, POLL).toBe(0);
+    const [job] = (await healing()).jobs.filter(({ kind, node }) => kind === "recover_node" && node === wiped?.name);
+    await expect.poll(async () => (await healing()).jobs.find(({ id }) => id === job?.id)?.state, POLL).toBe("done");
+    expect(job?.result["lacking"]).toBe(0);
+
+    // With two of three shards any object is whole: the wiped node's are there again, or some of these would fail.
+    await cluster.nodes[2]?.kill9();
+    for (let n = 0; n < OBJECTS; n += 1) {
+      const read = Buffer.from(await (await fetch(`${cluster.url}/objects/o${n}`)).arrayBuffer());
+      expect(read.equals(body(n)), `o${n}`).toBe(true);
+    }
+  },
+);
