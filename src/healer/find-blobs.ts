@@ -32,7 +32,7 @@ export type Reach = {
 export type Findings = {
   /** The planned sets with a node on which each blob was really found. */
   readonly found: readonly BlobSet[];
-  /** Blobs found on a further node. */
+  /** Blobs found on a further node, and such that cannot be made out: nothing can be built on those. */
   readonly strays: readonly PlacedBlob[];
   readonly draft: ObjectRecord | null;
   /** Nodes that told what they hold. */
@@ -69,6 +69,7 @@ function nodesNamed(intent: Intent): NodeName[] {
 export async function findBlobs(deps: FindDeps, intent: Intent, reach: Reach): Promise<Findings> {
   const ids = intent.planned.flatMap((set) => set.nodes.map((_, index) => blobIdOf(set.txid, set.part, index)));
   const holders = new Map<BlobId, NodeName[]>();
+  const broken: PlacedBlob[] = [];
   const answered = new Set<NodeName>();
   const unasked = new Set(reach.unasked);
   let descriptor: Uint8Array | null = null;
@@ -83,16 +84,22 @@ export async function findBlobs(deps: FindDeps, intent: Intent, reach: Reach): P
     }
     answered.add(node);
     for (const blob of held) {
+      if (blob.descriptor === null) {
+        broken.push({ id: blob.id, node });
+        continue;
+      }
       holders.set(blob.id, [...(holders.get(blob.id) ?? []), node]);
       descriptor ??= blob.descriptor;
     }
   }
   const draft = descriptor === null ? null : decodeDescriptor(descriptor).record;
   const givenUp = new Set(nodesNamed(intent).filter((node) => !reach.asked.has(node) && !reach.unasked.has(node)));
-  return { ...placeFound(intent, holders), draft, answered, unasked, givenUp };
+  const { found, strays } = placeFound(intent, holders);
+  return { found, strays: [...strays, ...broken], draft, answered, unasked, givenUp };
 }
 
-type Held = { readonly id: BlobId; readonly descriptor: Uint8Array };
+/** Without a descriptor: the node holds it, and its seal is damaged. */
+type Held = { readonly id: BlobId; readonly descriptor: Uint8Array | null };
 
 /** What the node holds of `ids`; null when it does not answer for all of them. */
 async function askNode(
@@ -104,8 +111,11 @@ async function askNode(
   const deadline = deadlineIn(deps.clock, deps.waitMs);
   try {
     const held = await Promise.all(
-      ids.map(async (id) => {
-        const blob = await store.describe(id, deadline);
+      ids.map(async (id): Promise<Held[]> => {
+        const blob = await store.describe(id, deadline).catch((cause: unknown) => {
+          if (isStoreError(cause, "blob_damaged")) return { descriptor: null };
+          throw cause;
+        });
         return blob === null ? [] : [{ id, descriptor: blob.descriptor }];
       }),
     );

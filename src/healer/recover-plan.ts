@@ -77,7 +77,10 @@ export type RecoverState = {
   readonly stored: StoredRecord | null;
   /** The planned sets with a node on which each blob was really found. */
   readonly found: readonly BlobSet[];
-  /** Blobs found on a further node: a spare took over while the first had stored its blob after all. */
+  /**
+   * Blobs found on a further node: a spare took over while the first had stored its blob after all. And blobs whose seal is
+   * damaged: they count for nothing, and go unless the record names them, which mending then sees to.
+   */
   readonly strays: readonly PlacedBlob[];
   /** From the sealed descriptor of any blob found. */
   readonly draft: ObjectRecord | null;

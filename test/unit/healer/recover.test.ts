@@ -78,6 +78,13 @@ async function putCopy(
   return id;
 }
 
+/** No blob of the node can be described any more. */
+function damageSeal(store: MemoryStore, node: NodeName): void {
+  const describe = () => Promise.reject(new StoreError("blob_damaged", "The seal of the blob is damaged"));
+  const nodes = store.deps.nodes as Map<NodeName, BlobStore>;
+  nodes.set(node, override(nodes.get(node) as BlobStore, { describe }));
+}
+
 async function currentRecord(store: MemoryStore): Promise<ObjectRecord | undefined> {
   return (await store.realMetadata.get(BUCKET, KEY, ANY_TIME))?.record;
 }
@@ -113,6 +120,22 @@ describe("recoverIntents()", () => {
     expect(await currentRecord(store), "a dead writer needs no fence").toBeUndefined();
     await expectClean(store);
     await expectNothingToDo(store);
+  });
+
+  it("goes on beside a blob whose seal is damaged, which counts for nothing", async () => {
+    const rolledBack = openMemoryStore();
+    await leaveWrite(rolledBack, [0, 1]);
+    damageSeal(rolledBack, NODE_NAMES[1] as NodeName);
+    expect(await rolledBack.recover()).toEqual({ finished: 0, resurrected: 0, rolledBack: 1, left: 0 });
+    await expectClean(rolledBack);
+
+    const resurrected = openMemoryStore();
+    const { set } = await leaveWrite(resurrected, [0, 1, 2]);
+    damageSeal(resurrected, NODE_NAMES[2] as NodeName);
+    expect(await resurrected.recover()).toEqual({ finished: 0, resurrected: 1, rolledBack: 0, left: 0 });
+    const nodes = [...NODE_NAMES.slice(0, 2), null];
+    expect((await currentRecord(resurrected))?.manifest).toMatchObject({ body: { txid: set.txid, nodes } });
+    await expectClean(resurrected);
   });
 
   it("rolls back what did not reach the quorum", async () => {
