@@ -3,7 +3,6 @@ import { mkdir, rm, symlink } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { openClusterDir } from "../../cluster/cluster-dir.ts";
-import type { JobKind } from "../../src/domain/healing.ts";
 import { startCluster, type LocalCluster } from "../support/cluster.ts";
 import { mountSmallDisk, type SmallDisk } from "../support/disk/small-disk.ts";
 import { createSeeded } from "../support/load/seeded.ts";
@@ -66,7 +65,14 @@ const SETTLED_MS_MAX = 180_000;
 const WHOLE_MS_MAX = 120_000;
 const JOB_MS_MAX = 60_000;
 const NOTHING_LOST: readonly Lack[] = ["dirty objects", "missing blobs", "damaged blobs"];
-const WHOLE: readonly Lack[] = ["open intents", "dirty objects", "missing blobs", "orphans", "damaged blobs"];
+const WHOLE: readonly Lack[] = [
+  "open intents",
+  "dirty objects",
+  "missing blobs",
+  "orphans",
+  "outdated records",
+  "damaged blobs",
+];
 
 export async function runCampaign(options: CampaignOptions): Promise<CampaignResult> {
   await using stage = await openStage(options);
@@ -76,14 +82,18 @@ export async function runCampaign(options: CampaignOptions): Promise<CampaignRes
   const problems: string[] = [];
   const say = (text: string) => options.say(`${(recorder.nowMs() / 1_000).toFixed(1).padStart(6)} s  ${text}`);
   const exits = new ExitWatch(cluster, say);
-  // Nobody but a scrub finds bytes that have changed and are not read.
-  const jobs: readonly JobKind[] = options.kinds.includes("corrupt") ? ["audit", "scrub"] : ["audit"];
+  const corrupted = new Set<string>();
+  // Nobody but who verifies a whole node finds bytes that have changed and are not read.
+  const jobs = () => ["/cluster/healing/audit", ...[...corrupted].map((node) => `/cluster/recovery/${node}`)];
   const untilWhole = async () => {
-    const left = [...(await lookForDamage(cluster, jobs)), ...(await untilMended(cluster, NOTHING_LOST, WHOLE_MS_MAX))];
+    const left = [
+      ...(await lookForDamage(cluster, jobs())),
+      ...(await untilMended(cluster, NOTHING_LOST, WHOLE_MS_MAX)),
+    ];
     for (const problem of left) say(problem);
     return left.length === 0;
   };
-  const injection = { ...stage, exits, untilWhole, say, random: createSeeded(options.seed * 7 + 3) };
+  const injection = { ...stage, exits, corrupted, untilWhole, say, random: createSeeded(options.seed * 7 + 3) };
   const nowMs = () => recorder.nowMs();
   const beganMs = nowMs();
   await underLoad(options.seed, world, async () => {
@@ -205,7 +215,7 @@ function scheduleOptionsOf(
 
 type Quiet = {
   readonly cluster: LocalCluster;
-  readonly jobs: readonly JobKind[];
+  jobs(): readonly string[];
   readonly recorder: HistoryRecorder;
   readonly keys: KeySpace;
   say(text: string): void;
@@ -223,7 +233,7 @@ async function checkQuiet(quiet: Quiet): Promise<string[]> {
   const first = await readEverything(recorder, keys, cluster.gateways);
   problems.push(...first.problems);
   say(`${first.found.size} keys read through ${cluster.gateways.length} gateways`);
-  const lack = [...(await lookForDamage(cluster, jobs)), ...(await untilNone(cluster, WHOLE, WHOLE_MS_MAX))];
+  const lack = [...(await lookForDamage(cluster, jobs())), ...(await untilNone(cluster, WHOLE, WHOLE_MS_MAX))];
   problems.push(...lack);
   say(lack.length === 0 ? "everything is whole" : `not everything is whole: ${lack.join("; ")}`);
   const second = await readEverything(recorder, keys, cluster.gateways);
@@ -232,8 +242,8 @@ async function checkQuiet(quiet: Quiet): Promise<string[]> {
 }
 
 /** Has the cluster look for everything that is wrong with it. */
-async function lookForDamage(cluster: LocalCluster, kinds: readonly JobKind[]): Promise<string[]> {
-  const failures = await Promise.all(kinds.map((kind) => runHealingJob(cluster, kind, JOB_MS_MAX)));
+async function lookForDamage(cluster: LocalCluster, jobs: readonly string[]): Promise<string[]> {
+  const failures = await Promise.all(jobs.map((path) => runHealingJob(cluster, path, JOB_MS_MAX)));
   return failures.filter((failure) => failure !== null).map((failure) => `I6: ${failure}`);
 }
 

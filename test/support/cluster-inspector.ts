@@ -29,6 +29,8 @@ export type ClusterInspector = AsyncDisposable & {
    * records, and the collector sees to those.
    */
   orphans(): Promise<string[]>;
+  /** Kept records, as `id@node`, of versions that are not current any more. */
+  outdatedRecords(): Promise<string[]>;
   /** Blobs that a record names and its node does not have. */
   missing(): Promise<string[]>;
   /** Blobs that a record names and whose bytes are not what they should be: every cell is read. Only of nodes that run. */
@@ -117,6 +119,11 @@ export async function openInspector(cluster: LocalCluster): Promise<ClusterInspe
     async orphans() {
       const { named, held } = await compare();
       return [...held].filter((name) => !named.has(name) && !name.includes(".record."));
+    },
+    async outdatedRecords() {
+      const { held } = await compare();
+      const current = new Set<string>((await records()).map(({ record }) => record.version));
+      return [...held].filter((name) => name.includes(".record.") && !current.has(name.split(".", 1)[0] as string));
     },
     async missing() {
       const { named, held } = await compare();

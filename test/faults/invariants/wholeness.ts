@@ -3,7 +3,13 @@ import { isDirty } from "../../../src/domain/record.ts";
 import { openInspector, type ClusterInspector } from "../../support/cluster-inspector.ts";
 import type { LocalCluster } from "../../support/cluster.ts";
 
-export type Lack = "open intents" | "dirty objects" | "missing blobs" | "orphans" | "damaged blobs";
+export type Lack =
+  | "open intents"
+  | "dirty objects"
+  | "missing blobs"
+  | "orphans"
+  | "outdated records"
+  | "damaged blobs";
 
 /** Each answers the names of what is still to be mended. */
 const LOOKS: Readonly<Record<Lack, (inspector: ClusterInspector) => Promise<string[]>>> = {
@@ -14,6 +20,7 @@ const LOOKS: Readonly<Record<Lack, (inspector: ClusterInspector) => Promise<stri
   },
   "missing blobs": (inspector) => inspector.missing(),
   orphans: (inspector) => inspector.orphans(),
+  "outdated records": (inspector) => inspector.outdatedRecords(),
   // Reads everything: asked last, when nothing else is left.
   "damaged blobs": (inspector) => inspector.damaged(),
 };

@@ -17,6 +17,8 @@ export type Injection = {
   readonly network: TestNetwork | null;
   readonly smallDisk: SmallDisk | null;
   readonly random: Seeded;
+  /** Nodes whose bytes have been flipped. */
+  readonly corrupted: Set<string>;
   /** Resolves when nothing is missing anywhere; false when that takes too long. */
   untilWhole(): Promise<boolean>;
   say(text: string): void;
@@ -99,6 +101,7 @@ async function wipe(injection: Injection, node: ClusterMember, last: () => Promi
 
 async function corrupt(injection: Injection, node: ClusterMember, flips: number): Promise<void> {
   if (!(await injection.untilWhole())) return injection.say(`${node.name} stays sound: something is missing already`);
+  injection.corrupted.add(node.name);
   const flipped = await corruptDisk(injection.random, join(node.dataDir, "blobs"), flips);
   injection.say(`flipped ${flipped} bytes of ${node.name}`);
 }
