@@ -83,8 +83,8 @@ export async function runCampaign(options: CampaignOptions): Promise<CampaignRes
   const say = (text: string) => options.say(`${(recorder.nowMs() / 1_000).toFixed(1).padStart(6)} s  ${text}`);
   const exits = new ExitWatch(cluster, say);
   const corrupted = new Set<string>();
-  // Nobody but who verifies a whole node finds bytes that have changed and are not read.
-  const jobs = () => ["/cluster/healing/audit", ...[...corrupted].map((node) => `/cluster/recovery/${node}`)];
+  // Nobody but a scrub finds bytes that have changed and are not read.
+  const jobs = () => ["audit", ...(corrupted.size === 0 ? [] : ["scrub"])].map((kind) => `/cluster/healing/${kind}`);
   const untilWhole = async () => {
     const left = [
       ...(await lookForDamage(cluster, jobs())),

@@ -42,6 +42,7 @@ export function clusterShape(random: Seeded): ClusterShape {
         undeleteMs: "15s",
         keepRecordsMs: "2s",
         scrubEveryMs: "60s",
+        scrubBytesPerSecond: "off",
         balanceEveryMs: "30s",
       },
     },
