@@ -54,20 +54,20 @@ export async function runNodeRemove(io: CliIo, node: string, options: OperatorOp
   });
 }
 
+/** A node is empty when the leader has looked through all of it and found nothing that a record names. */
 async function untilEmpty(io: CliIo, client: OperatorClient, node: string): Promise<void> {
   const bar = startWorkProgress(io, `drain of ${displayText(node)}`);
   try {
     for (let most = 0; ;) {
       const { state, usage } = (await listNodes(client)).find(({ name }) => name === node) ?? {};
-      const { blobCount } = fieldsOf(usage);
       if (state === "down" || state === "gone") {
-        throw new CliError(
-          EXIT.unavailable,
-          "node_unavailable",
-          `${displayText(node)} is ${state}: it is not known what is left on it`,
-        );
+        const message = `${displayText(node)} is ${state}: it is not known what is left on it`;
+        throw new CliError(EXIT.unavailable, "node_unavailable", message);
       }
-      if (blobCount === 0) return;
+      const { tracks } = await client.healing();
+      const left = tracks.find(({ track }) => track === "balance")?.figures[`left.${node}`];
+      if (left === 0) return;
+      const { blobCount } = fieldsOf(usage);
       if (typeof blobCount === "number") {
         most = Math.max(most, blobCount);
         await bar.show(most - blobCount, most, "blobs moved");

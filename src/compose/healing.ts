@@ -23,6 +23,7 @@ import { createAudit } from "../healer/audit.ts";
 import { createBuryExecutor } from "../healer/bury.ts";
 import { createCollectMetrics } from "../healer/collect-metrics.ts";
 import { createCollectExecutor } from "../healer/collect.ts";
+import { createDrain } from "../healer/drain.ts";
 import type { Leading, LeadingStatus, Term } from "../healer/healing.ts";
 import { startLeading } from "../healer/healing.ts";
 import { createIncidentMetrics } from "../healer/healing-metrics.ts";
@@ -35,6 +36,7 @@ import type { RecoveryMode, RecoveryStatus } from "../healer/recovery-loop.ts";
 import { createRecovery } from "../healer/recovery-loop.ts";
 import { createMendExecutor } from "../healer/mend.ts";
 import { createMendMetrics } from "../healer/mend-metrics.ts";
+import { createMoveExecutor } from "../healer/move.ts";
 import { createTrackMetrics } from "../healer/track-metrics.ts";
 import type { RunningTracks, TrackWork } from "../healer/tracks.ts";
 import { runTracks } from "../healer/tracks.ts";
@@ -243,7 +245,7 @@ function openWork({ config, deps, queue, registry, isLost }: WorkParts, controls
   const executors: Executors = {
     mend,
     identify: createIdentifyExecutor({ ...deps, queue }),
-    move: unless("balance", notYet),
+    move: unless("balance", createMoveExecutor({ ...deps, throttle, isLost })),
     collect: unless("collect", createCollectExecutor({ ...deps, collectMetrics })),
     bury: unless("collect", createBuryExecutor({ ...deps, collectMetrics, undeleteMs })),
     keep_record: unless("keep", keep),
@@ -321,8 +323,10 @@ function openLeaderTracks({ config, deps, queue, isLost, keep }: Shared) {
   const scratchPath = join(config.dataDir, "audit");
   const audit = createAudit({ ...deps, queue, isLost, orphanGraceMs, undeleteMs, scratchPath });
   const keeper = createRecordKeeper({ ...deps, queue, keepRecordsMs, keep });
+  const drain = createDrain({ ...deps, queue });
   const tracks: readonly TrackWork[] = [
     auditTrack(audit),
+    { track: "balance", works: [drain], throttle: null, figures: () => drain.figures() },
     { track: "keep", works: [keeper], throttle: null, figures: () => keeper.figures() },
   ];
   const end = async () => {

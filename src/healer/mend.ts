@@ -148,7 +148,8 @@ function countMended({ mendMetrics }: MendDeps, done: readonly { mend: SetMend; 
   }
 }
 
-function withSets(manifest: Manifest, sets: ReadonlyMap<string, BlobSet>): Manifest {
+/** The manifest with these sets in the place of those of the same names. */
+export function withSets(manifest: Manifest, sets: ReadonlyMap<string, BlobSet>): Manifest {
   const placed = (set: BlobSet) => sets.get(blobSetNameOf(set)) ?? set;
   switch (manifest.strategy) {
     case "inline":

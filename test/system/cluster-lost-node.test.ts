@@ -1,4 +1,4 @@
-/** A node that never comes back, and one that comes back empty. */
+/** A node that drains, one that never comes back, and one that comes back empty. */
 import { rm } from "node:fs/promises";
 import { join } from "node:path";
 import { expect, test } from "vitest";
@@ -25,6 +25,17 @@ test(
       return JSON.stringify(info.placement);
     };
     const [lost, wiped] = cluster.nodes;
+
+    const drained = cluster.nodes[3]?.name as string;
+    expect((await fetch(`${cluster.url}/cluster/nodes/${drained}/drain`, { method: "POST" })).status).toBe(200);
+    const left = async () =>
+      (await healing()).tracks.find(({ track }) => track === "balance")?.figures[`left.${drained}`];
+    await expect.poll(left, POLL).toBe(0);
+    for (let n = 0; n < OBJECTS; n += 1) {
+      expect(await placesOf(n)).not.toContain(`"${drained}"`);
+      expect(Buffer.from(await (await fetch(`${cluster.url}/objects/o${n}`)).arrayBuffer()).equals(body(n))).toBe(true);
+    }
+    await fetch(`${cluster.url}/cluster/nodes/${drained}/undrain`, { method: "POST" });
 
     await lost?.kill9();
     await expect.poll(async () => (await incidents("node_lost"))[0]?.repairMs, POLL).toEqual(expect.any(Number));
