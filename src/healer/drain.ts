@@ -34,6 +34,7 @@ const EMPTY_LOOK_MS = 30_000;
 const MOVES_WAITING_MAX = 1_000;
 
 type Look = { after: string; found: number };
+type Left = { readonly count: number; readonly atMs: number };
 
 /** The best live node that holds nothing of the set yet; null where there is none. */
 export function targetOf(set: BlobSet, nodes: readonly NodeInfo[], placementKey: string): NodeName | null {
@@ -42,84 +43,100 @@ export function targetOf(set: BlobSet, nodes: readonly NodeInfo[], placementKey:
 }
 
 export function createDrain(deps: DrainDeps): Drain {
-  const { clock, membership, queue, timeouts } = deps;
-  const looks = new Map<NodeName, Look>();
-  /** What the last whole look has found on each draining node. */
-  const left = new Map<NodeName, { readonly count: number; readonly atMs: number }>();
-  let movesQueued = 0;
-  let stuckCount = 0;
-  const soon = () => deadlineIn(clock, timeouts.nodeMs);
+  return new NodeDrain(deps);
+}
 
-  /** True where a record names the blob on this node. */
-  async function queueMove(store: BlobStore, id: BlobId): Promise<boolean> {
-    const described = await store.describe(id, soon());
-    if (described === null) return false;
-    const { bucket, key } = decodeDescriptor(described.descriptor).record;
-    const stored = await deps.metadata.get(bucket, key, metadataDeadline(deps));
-    const set = stored === null ? null : setOn(stored.record, id, store.node);
-    if (stored === null || set === null) return false;
-    const to = targetOf(set, membership.snapshot(), placementKeyOf({ bucket, key }));
-    if (to === null) {
-      stuckCount += 1;
-      return true;
-    }
-    const work: Work = { kind: "move", urgency: 2, bucket, key, blob: { id, node: store.node }, to };
-    await queue.add(work, metadataDeadline(deps));
-    movesQueued += 1;
-    return true;
+class NodeDrain implements Drain {
+  readonly name = "balance";
+  readonly #deps: DrainDeps;
+  readonly #looks = new Map<NodeName, Look>();
+  /** What the last whole look has found on each draining node. */
+  readonly #left = new Map<NodeName, Left>();
+  #movesQueued = 0;
+  #stuckCount = 0;
+
+  constructor(deps: DrainDeps) {
+    this.#deps = deps;
   }
 
-  async function stepOn(store: BlobStore, signal: AbortSignal): Promise<StepResult> {
-    const look = looks.get(store.node) ?? { after: "", found: 0 };
-    looks.set(store.node, look);
-    const page = await store.list(look.after, BLOBS_PER_STEP, soon());
+  progress(): WorkProgress | null {
+    return null;
+  }
+
+  figures(): Readonly<Record<string, number>> {
+    const left = [...this.#left].map(([node, { count }]) => [`left.${node}`, count]);
+    return { movesQueued: this.#movesQueued, stuckCount: this.#stuckCount, ...Object.fromEntries(left) };
+  }
+
+  async step(signal: AbortSignal): Promise<StepResult> {
+    const { membership, nodes, queue } = this.#deps;
+    const draining = membership.snapshot().filter(({ state }) => state === "draining");
+    forgetOthers(this.#left, draining);
+    const next = draining.find(({ name }) => this.#isDue(this.#left.get(name)));
+    const store = next === undefined ? undefined : nodes.get(next.name);
+    if (store === undefined) return { state: "idle", againInMs: LOOK_AGAIN_MS };
+    const { byUrgency } = await queue.depth(metadataDeadline(this.#deps));
+    // Before it looks again all that it found before must have been tried.
+    const isBegun = this.#looks.has(store.node) || !this.#left.has(store.node);
+    const waitingMax = isBegun ? MOVES_WAITING_MAX : 0;
+    if ((byUrgency[2] ?? 0) > waitingMax) return { state: "throttled", againInMs: LOOK_AGAIN_MS / 4 };
+    try {
+      return await this.#lookAt(store, signal);
+    } catch (cause) {
+      if (!isStoreError(cause, "overloaded")) throw cause;
+      return { state: "throttled", againInMs: LOOK_AGAIN_MS };
+    }
+  }
+
+  /** One that is empty too: writes that were under way when it began to drain may still have come. */
+  #isDue(left: Left | undefined): boolean {
+    return left === undefined || left.count > 0 || this.#deps.clock.monotonicMs() - left.atMs >= EMPTY_LOOK_MS;
+  }
+
+  /** One page. */
+  async #lookAt(store: BlobStore, signal: AbortSignal): Promise<StepResult> {
+    const look = this.#looks.get(store.node) ?? { after: "", found: 0 };
+    this.#looks.set(store.node, look);
+    const page = await store.list(look.after, BLOBS_PER_STEP, this.#soon());
     const ids = page.map(({ id }) => id).values();
     let found = 0;
     // All draw from the one iterator.
     const work = async () => {
-      for (const id of ids) if (!signal.aborted && (await queueMove(store, id))) found += 1;
+      for (const id of ids) if (!signal.aborted && (await this.#queueMove(store, id))) found += 1;
     };
     await Promise.all(Array.from({ length: BLOBS_AT_ONCE }, work));
     if (signal.aborted) return { state: "busy" };
     look.found += found;
     look.after = page.at(-1)?.id ?? look.after;
     if (page.length === BLOBS_PER_STEP) return { state: "busy" };
-    left.set(store.node, { count: look.found, atMs: clock.monotonicMs() });
-    looks.delete(store.node);
+    this.#left.set(store.node, { count: look.found, atMs: this.#deps.clock.monotonicMs() });
+    this.#looks.delete(store.node);
     return look.found === 0 ? { state: "busy" } : { state: "throttled", againInMs: LOOK_AGAIN_MS };
   }
 
-  return {
-    name: "balance",
-    async step(signal): Promise<StepResult> {
-      const draining = membership.snapshot().filter(({ state }) => state === "draining");
-      forgetOthers(left, draining);
-      // Writes that were under way when it began to drain may still have come.
-      const isDue = (look: { readonly count: number; readonly atMs: number } | undefined) =>
-        look === undefined || look.count > 0 || clock.monotonicMs() - look.atMs >= EMPTY_LOOK_MS;
-      const next = draining.find(({ name }) => isDue(left.get(name)));
-      const store = next === undefined ? undefined : deps.nodes.get(next.name);
-      if (store === undefined) return { state: "idle", againInMs: LOOK_AGAIN_MS };
-      const { byUrgency } = await queue.depth(metadataDeadline(deps));
-      const isBegun = looks.has(store.node);
-      // Before it looks again all that it found before must have been tried.
-      const waitingMax = isBegun || !left.has(store.node) ? MOVES_WAITING_MAX : 0;
-      if ((byUrgency[2] ?? 0) > waitingMax) return { state: "throttled", againInMs: LOOK_AGAIN_MS / 4 };
-      try {
-        return await stepOn(store, signal);
-      } catch (cause) {
-        if (!isStoreError(cause, "overloaded")) throw cause;
-        return { state: "throttled", againInMs: LOOK_AGAIN_MS };
-      }
-    },
-    progress(): WorkProgress | null {
-      return null;
-    },
-    figures: () => ({
-      ...{ movesQueued, stuckCount },
-      ...Object.fromEntries([...left].map(([node, { count }]) => [`left.${node}`, count])),
-    }),
-  };
+  /** True where a record names the blob on this node. */
+  async #queueMove(store: BlobStore, id: BlobId): Promise<boolean> {
+    const { metadata, membership, queue } = this.#deps;
+    const described = await store.describe(id, this.#soon());
+    if (described === null) return false;
+    const { bucket, key } = decodeDescriptor(described.descriptor).record;
+    const stored = await metadata.get(bucket, key, metadataDeadline(this.#deps));
+    const set = stored === null ? null : setOn(stored.record, id, store.node);
+    if (set === null) return false;
+    const to = targetOf(set, membership.snapshot(), placementKeyOf({ bucket, key }));
+    if (to === null) {
+      this.#stuckCount += 1;
+      return true;
+    }
+    const work: Work = { kind: "move", urgency: 2, bucket, key, blob: { id, node: store.node }, to };
+    await queue.add(work, metadataDeadline(this.#deps));
+    this.#movesQueued += 1;
+    return true;
+  }
+
+  #soon() {
+    return deadlineIn(this.#deps.clock, this.#deps.timeouts.nodeMs);
+  }
 }
 
 function setOn(record: ObjectRecord, id: BlobId, node: NodeName): BlobSet | null {
