@@ -7,10 +7,12 @@ import type { Registry } from "prom-client";
 import type { Config } from "../config.ts";
 import type { ControlsWatch } from "../desk/controls-watch.ts";
 import { watchControls } from "../desk/controls-watch.ts";
+import { drainingCodec } from "../desk/healing-codec.ts";
 import { openFileHealingStore } from "../desk/file-healing-store.ts";
 import type { HealingDesk } from "../desk/healing-desk.ts";
 import { controlOf } from "../desk/healing-ledger.ts";
 import type { HealingStore } from "../desk/healing-store.ts";
+import { WholeFile } from "../desk/whole-file.ts";
 import { serveDesk } from "../desk/nats-desk-server.ts";
 import { openNatsHealingStore } from "../desk/nats-healing-store.ts";
 import { askTracks, tellTracks } from "../desk/nats-track-reports.ts";
@@ -47,6 +49,7 @@ import type { LeaseGrant } from "../lease/lease.ts";
 import { Throttle } from "../lib/throttle.ts";
 import type { Membership } from "../membership/membership.ts";
 import type { NatsMembership } from "../membership/nats-membership.ts";
+import type { StaticMembership } from "../membership/static-membership.ts";
 import type { NatsLink } from "../nats/nats-link.ts";
 import type { ObjectDeps } from "../object/deps.ts";
 import type { NatsWal } from "../wal/nats-wal.ts";
@@ -169,12 +172,16 @@ export type EmbeddedHealing = {
   readonly status: () => LeadingStatus;
 };
 
+type EmbeddedParts = Pick<Shared, "deps" | "queue" | "registry"> & { readonly membership: StaticMembership };
+
 /** All of healing in this process, until `open` is disposed. @throws {StoreError} `format_unknown` */
 export async function openEmbeddedHealing(
   config: Config,
-  { deps, queue, registry }: Pick<Shared, "deps" | "queue" | "registry">,
+  { deps, queue, registry, membership }: EmbeddedParts,
   open: AsyncDisposableStack,
 ): Promise<EmbeddedHealing> {
+  const draining = new WholeFile<readonly NodeName[]>(join(config.dataDir, "healing"), "draining", drainingCodec, []);
+  for (const node of await draining.read()) membership.setDraining(node, true);
   const store = openFileHealingStore(join(config.dataDir, "healing"));
   open.defer(() => store.close());
   let leading: Leading | null = null;
@@ -195,7 +202,11 @@ export async function openEmbeddedHealing(
     recovery: { track: "recover", works: [recovery], throttle: null },
     reportsOfOthers: () => Promise.resolve([...shared.tracks.reports(), ...ofNodes()]),
     mendedCount: () => shared.mendedCount(),
-    setDraining: (node) => Promise.reject(new StoreError("node_unknown", `${node} cannot be drained yet`)),
+    async setDraining(node, isDraining) {
+      const others = (found: readonly NodeName[]) => found.filter((name) => name !== node);
+      await draining.change((found) => (isDraining ? [...others(found), node] : others(found)));
+      membership.setDraining(node, isDraining);
+    },
     removeNode: () => Promise.reject(new StoreError("node_in_use", "Nodes cannot be removed yet")),
   });
   leading = term;

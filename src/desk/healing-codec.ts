@@ -64,6 +64,9 @@ const ledgerSchema: z.ZodType<HealingLedger> = z.object({
 
 export const ledgerCodec = createMessageCodec<HealingLedger>("the ledger of healing", ledgerSchema);
 
+/** Nodes of a store in one process that drain. */
+export const drainingCodec = createMessageCodec<readonly NodeName[]>("the nodes that drain", z.array(nodeName));
+
 const deskRequestSchema = z.discriminatedUnion("ask", [
   z.object({ ask: z.literal("status") }),
   z.object({ ask: z.literal("start"), kind: jobKind, node: nodeName.nullable() }),

@@ -4,12 +4,13 @@ import {
   controlsCodec,
   deskAnswerCodec,
   deskRequestCodec,
+  drainingCodec,
   ledgerCodec,
   reportsCodec,
 } from "../../../src/desk/healing-codec.ts";
 import type { MessageCodec } from "../../../src/domain/message-codec.ts";
 import { comparable, readGolden } from "../../support/golden.ts";
-import { ANSWERS, CONTROLS, LEDGERS, REPORTS, REQUESTS } from "./golden/values.ts";
+import { ANSWERS, CONTROLS, DRAINING, LEDGERS, REPORTS, REQUESTS } from "./golden/values.ts";
 
 const golden = readGolden(join(import.meta.dirname, "golden/version-1.txt"));
 
@@ -39,6 +40,7 @@ describeMessage("controls", controlsCodec, CONTROLS);
 describeMessage("ledger", ledgerCodec, LEDGERS);
 describeMessage("request to the desk", deskRequestCodec, REQUESTS);
 describeMessage("answer of the desk", deskAnswerCodec, ANSWERS);
+describeMessage("draining nodes", drainingCodec, DRAINING);
 describeMessage("reports of tracks", reportsCodec, REPORTS);
 
 describe("controls", () => {

@@ -46,3 +46,7 @@ export const ANSWERS: Readonly<Record<string, DeskAnswer>> = {
 export const REPORTS: Readonly<Record<string, TrackReports>> = {
   "a report of tracks": { process: "n1", reports: [sampleReport()] },
 };
+
+export const DRAINING: Readonly<Record<string, readonly NodeName[]>> = {
+  "two nodes that drain": [n1, "n2" as NodeName],
+};
