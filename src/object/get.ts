@@ -6,9 +6,10 @@ import { evaluateConditions, readable } from "./conditions.ts";
 import type { ObjectDeps } from "./deps.ts";
 import { readPackedCopy } from "./read-content.ts";
 import { readDocument } from "./read-document.ts";
+import { blobSetNameOf } from "./read-pins.ts";
 import type { Body, GetRequest, GetResult, HeadResult, ObjectAddress, Preconditions } from "./requests.ts";
 
-/** How often a read starts over because the version it had found was replaced and freed meanwhile. */
+/** How often a read starts over because what it had found was replaced or moved, and freed meanwhile. */
 const READ_ATTEMPTS_MAX = 4;
 
 /**
@@ -28,8 +29,9 @@ export async function getObject(deps: ObjectDeps, request: GetRequest): Promise<
       const body = await openBody(deps, found.stored, range?.start ?? 0, range?.end ?? record.sizeBytes);
       return { ...found, range, body };
     } catch (cause) {
-      const replaced = isStoreError(cause, "object_damaged") && (await isReplaced(deps, found.stored));
-      if (!replaced || attempt === READ_ATTEMPTS_MAX) throw cause;
+      if (!isStoreError(cause, "object_damaged") || attempt === READ_ATTEMPTS_MAX) throw cause;
+      const now = await lookAgain(deps, found.stored);
+      if (now !== null && isSameReading(now, found.stored)) throw cause;
     }
   }
 }
@@ -54,10 +56,19 @@ export async function findObject(
   }
 }
 
-async function isReplaced(deps: ObjectDeps, stored: StoredRecord): Promise<boolean> {
-  const { bucket, key, version } = stored.record;
-  const now = await deps.metadata.get(bucket, key, metadataDeadline(deps));
-  return now?.record.version !== version;
+async function lookAgain(deps: ObjectDeps, { record }: StoredRecord): Promise<StoredRecord | null> {
+  return await deps.metadata.get(record.bucket, record.key, metadataDeadline(deps));
+}
+
+/** Whether a reader of `now` would find the same version in the same places. Healing moves blobs and keeps the version. */
+function isSameReading(now: StoredRecord, before: StoredRecord): boolean {
+  return now.record.version === before.record.version && placesOf(now) === placesOf(before);
+}
+
+function placesOf({ record }: StoredRecord): string {
+  return blobSetsOf(record.manifest)
+    .map((set) => `${blobSetNameOf(set)} ${set.nodes.join()}`)
+    .join("\n");
 }
 
 /** @throws {StoreError} `range_invalid` when no byte of the content is in the range */
@@ -83,9 +94,9 @@ async function openBody(deps: ObjectDeps, stored: StoredRecord, start: number, e
   }
   const unpin = deps.pins.pin(blobSetsOf(manifest));
   try {
-    const source = readDocument(deps, stored, start, end);
-    const first = await source.next();
-    return { kind: "stream", sizeBytes: end - start, chunks: new BodyStream(deps, source, first, unpin) };
+    const chunks = new BodyStream(deps, stored, { start, end }, unpin);
+    await chunks.readAhead();
+    return { kind: "stream", sizeBytes: end - start, chunks };
   } catch (cause) {
     unpin();
     throw cause;
@@ -97,35 +108,52 @@ function countedBytes(deps: ObjectDeps, bytes: Uint8Array): Body {
   return { kind: "bytes", bytes };
 }
 
-/** A body whose first chunk was read ahead. Unpins its blobs when it ends, fails or is given up. */
+/**
+ * A body whose first chunk was read ahead. Unpins its blobs when it ends, fails or is given up. When its blobs were moved or
+ * made anew on other nodes meanwhile, it goes on from there.
+ */
 class BodyStream implements AsyncIterableIterator<Uint8Array> {
   readonly #deps: ObjectDeps;
-  readonly #source: AsyncGenerator<Uint8Array, void, void>;
+  readonly #end: number;
   readonly #unpin: () => void;
-  #first: IteratorResult<Uint8Array, void> | null;
+  #stored: StoredRecord;
+  #source: AsyncGenerator<Uint8Array, void, void>;
+  /** Where in the object the next chunk begins. */
+  #offset: number;
+  #first: IteratorResult<Uint8Array, void> | null = null;
 
   constructor(
     deps: ObjectDeps,
-    source: AsyncGenerator<Uint8Array, void, void>,
-    first: IteratorResult<Uint8Array, void>,
+    stored: StoredRecord,
+    { start, end }: { readonly start: number; readonly end: number },
     unpin: () => void,
   ) {
     this.#deps = deps;
-    this.#source = source;
-    this.#first = first;
+    this.#stored = stored;
+    this.#offset = start;
+    this.#end = end;
     this.#unpin = unpin;
+    this.#source = readDocument(deps, stored, start, end);
   }
 
   [Symbol.asyncIterator](): this {
     return this;
   }
 
+  async readAhead(): Promise<void> {
+    this.#first = await this.#source.next();
+  }
+
   async next(): Promise<IteratorResult<Uint8Array, void>> {
     try {
-      const result = this.#first ?? (await this.#source.next());
+      const result = this.#first ?? (await this.#read());
       this.#first = null;
-      if (result.done === true) this.#unpin();
-      else this.#deps.metrics.contentBytes.inc({ direction: "out" }, result.value.length);
+      if (result.done === true) {
+        this.#unpin();
+        return result;
+      }
+      this.#offset += result.value.length;
+      this.#deps.metrics.contentBytes.inc({ direction: "out" }, result.value.length);
       return result;
     } catch (cause) {
       this.#unpin();
@@ -137,5 +165,20 @@ class BodyStream implements AsyncIterableIterator<Uint8Array> {
     this.#unpin();
     await this.#source.return();
     return { done: true, value: undefined };
+  }
+
+  async #read(): Promise<IteratorResult<Uint8Array, void>> {
+    for (let attempt = 1; ; attempt += 1) {
+      try {
+        return await this.#source.next();
+      } catch (cause) {
+        if (!isStoreError(cause, "object_damaged") || attempt === READ_ATTEMPTS_MAX) throw cause;
+        const now = await lookAgain(this.#deps, this.#stored);
+        // Bytes of another version never follow those of this one; what has not moved is really damaged.
+        if (now?.record.version !== this.#stored.record.version || isSameReading(now, this.#stored)) throw cause;
+        this.#stored = now;
+        this.#source = readDocument(this.#deps, now, this.#offset, this.#end);
+      }
+    }
   }
 }
