@@ -72,9 +72,9 @@ export async function openEmbeddedStore(config: Config, system: System): Promise
     const recoverDeps = { ...deps, waitMs: config.timeouts.nodeMs };
     const recovered = await recoverIntents(recoverDeps, { writerDead: true, ageMsMin: Number.NEGATIVE_INFINITY });
     open.defer(() => deps.releaser.close());
-    const healing = await openEmbeddedHealing(config, { deps, queue, registry, membership }, open);
     const heat = createInProcessHeat(system.clock, deps.processName);
     open.use(reportHeat(config, deps, heat));
+    const healing = await openEmbeddedHealing(config, { deps, queue, registry, membership, heat }, open);
     const cluster = createEmbeddedView(deps, config, healing.status);
     const opened = open.move();
     return {

@@ -27,6 +27,10 @@ import { createCollectMetrics } from "../healer/collect-metrics.ts";
 import { createCollectExecutor } from "../healer/collect.ts";
 import { createDrain } from "../healer/drain.ts";
 import type { Leading, LeadingStatus, Term } from "../healer/healing.ts";
+import { createHeat } from "../healer/heat.ts";
+import { createHeatExecutor } from "../healer/hot-copies.ts";
+import type { HeatReports } from "../heat/heat-reports.ts";
+import { openNatsHeatReports } from "../heat/nats-heat-channel.ts";
 import { startLeading } from "../healer/healing.ts";
 import { createIncidentMetrics } from "../healer/healing-metrics.ts";
 import { createIdentifyExecutor } from "../healer/identify.ts";
@@ -120,6 +124,8 @@ export async function openClusterHealing(
     leading?.isLost(node) === true || isAwayFor(parts.membership, node, rebuildAfterMs);
   const shared = await openShared({ ...parts, store, isLost, reports: own }, open);
   open.use(tellTracks(link, own));
+  // Whoever comes to lead knows what is hot already.
+  const heat = open.use(openNatsHeatReports(link));
   const { membership } = parts;
   const reportsOfOthers = async () => {
     const others = membership.processes().filter(({ role, state }) => role !== "gateway" && state === "live");
@@ -138,6 +144,7 @@ export async function openClusterHealing(
         { kind: "leading", grant },
       );
       const term = await startTerm(shared, grant, {
+        heat,
         recovery: { track: "recover", works: [recovery], throttle: null },
         reportsOfOthers,
         mendedCount: () => shared.mendedCount() + mendedByOthers(membership, parts.deps.processName),
@@ -172,12 +179,15 @@ export type EmbeddedHealing = {
   readonly status: () => LeadingStatus;
 };
 
-type EmbeddedParts = Pick<Shared, "deps" | "queue" | "registry"> & { readonly membership: StaticMembership };
+type EmbeddedParts = Pick<Shared, "deps" | "queue" | "registry"> & {
+  readonly membership: StaticMembership;
+  readonly heat: HeatReports;
+};
 
 /** All of healing in this process, until `open` is disposed. @throws {StoreError} `format_unknown` */
 export async function openEmbeddedHealing(
   config: Config,
-  { deps, queue, registry, membership }: EmbeddedParts,
+  { deps, queue, registry, membership, heat }: EmbeddedParts,
   open: AsyncDisposableStack,
 ): Promise<EmbeddedHealing> {
   const draining = new WholeFile<readonly NodeName[]>(join(config.dataDir, "healing"), "draining", drainingCodec, []);
@@ -199,6 +209,7 @@ export async function openEmbeddedHealing(
   const mode: RecoveryMode = { kind: "alone" };
   const recovery = createRecovery({ ...deps, waitMs: config.timeouts.nodeMs }, mode);
   const term = await startTerm(shared, forever, {
+    heat,
     recovery: { track: "recover", works: [recovery], throttle: null },
     reportsOfOthers: () => Promise.resolve([...shared.tracks.reports(), ...ofNodes()]),
     mendedCount: () => shared.mendedCount(),
@@ -260,7 +271,7 @@ function openWork({ config, deps, queue, registry, isLost }: WorkParts, controls
     collect: unless("collect", createCollectExecutor({ ...deps, collectMetrics })),
     bury: unless("collect", createBuryExecutor({ ...deps, collectMetrics, undeleteMs })),
     keep_record: unless("keep", keep),
-    heat: unless("heat", notYet),
+    heat: unless("heat", createHeatExecutor({ ...deps, throttle, isLost })),
   };
   const loop = createWorkLoop(
     { clock, logger, queue, executors, metrics: createWorkLoopMetrics(registry) },
@@ -279,8 +290,6 @@ function unlessPaused(controls: ControlsWatch) {
         : await execute(work, context);
 }
 
-const notYet = () => Promise.resolve({ outcome: "later", inMs: 60_000, reason: "nobody can do this yet" } as const);
-
 /** By silence alone, as this process has heard it; a node that nobody knows is away for good. */
 function isAwayFor(membership: Membership, node: NodeName, awayMs: number): boolean {
   const process = membership.processes().find(({ role, name }) => role === "node" && name === node);
@@ -289,6 +298,7 @@ function isAwayFor(membership: Membership, node: NodeName, awayMs: number): bool
 }
 
 type TermParts = {
+  readonly heat: HeatReports;
   readonly recovery: TrackWork;
   readonly reportsOfOthers: () => Promise<readonly TrackReport[]>;
   readonly setDraining: (node: NodeName, draining: boolean) => Promise<void>;
@@ -297,10 +307,14 @@ type TermParts = {
 };
 
 /** A term of a leader, which ends when what it answers is disposed. */
-async function startTerm(shared: Shared, term: Term, { recovery, mendedCount, ...parts }: TermParts): Promise<Leading> {
+async function startTerm(
+  shared: Shared,
+  term: Term,
+  { recovery, heat, mendedCount, ...parts }: TermParts,
+): Promise<Leading> {
   const { config, deps, metrics, incidents } = shared;
   const { healing } = config;
-  const { audit, tracks, end } = openLeaderTracks(shared);
+  const { audit, tracks, end } = openLeaderTracks(shared, heat);
   const bounds: OverseerBounds = {
     rebuildAfterMs: healing.rebuildAfterMs,
     auditEveryMs: healing.auditEveryMs,
@@ -329,15 +343,19 @@ async function startTerm(shared: Shared, term: Term, { recovery, mendedCount, ..
 }
 
 /** What a leader alone works on, anew in each term. */
-function openLeaderTracks({ config, deps, queue, isLost, keep }: Shared) {
-  const { orphanGraceMs, undeleteMs, keepRecordsMs } = config.healing;
+function openLeaderTracks({ config, deps, queue, isLost, keep }: Shared, reports: HeatReports) {
+  const { orphanGraceMs, undeleteMs, keepRecordsMs, balanceEveryMs } = config.healing;
   const scratchPath = join(config.dataDir, "audit");
   const audit = createAudit({ ...deps, queue, isLost, orphanGraceMs, undeleteMs, scratchPath });
   const keeper = createRecordKeeper({ ...deps, queue, keepRecordsMs, keep });
   const drain = createDrain({ ...deps, queue });
+  const { heatReadsMin: readsMin, heatCopiesMax: copiesMax, heatCoolMs: coolMs } = config.healing;
+  const bounds = { readsMin, copiesMax, coolMs };
+  const heat = createHeat({ ...deps, queue, reports, bounds, scanEveryMs: balanceEveryMs });
   const tracks: readonly TrackWork[] = [
     auditTrack(audit),
     { track: "balance", works: [drain], throttle: null, figures: () => drain.figures() },
+    { track: "heat", works: [heat], throttle: null, figures: () => heat.figures() },
     { track: "keep", works: [keeper], throttle: null, figures: () => keeper.figures() },
   ];
   const end = async () => {
