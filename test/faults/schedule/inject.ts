@@ -27,6 +27,10 @@ export type Injection = {
 /** What is left of a full disk, well below the reserve of a node. */
 const FULL_FREE_BYTES = 16 * 1_048_576;
 
+const ASKED_MAX = 60;
+const ASKED_MS_MAX = 10_000;
+const ASKED_AGAIN_MS = 1_000;
+
 /** Resolves when the fault is over and what it took away is back. */
 export async function inject(injection: Injection, fault: Fault): Promise<void> {
   const { cluster, network, smallDisk } = injection;
@@ -69,6 +73,10 @@ export async function inject(injection: Injection, fault: Fault): Promise<void> 
       await smallDisk?.leaveFree(FULL_FREE_BYTES);
       await last();
       return await smallDisk?.leaveFree(Number.MAX_SAFE_INTEGER);
+    case "drain":
+      await askUntilDone(cluster, `/cluster/nodes/${fault.target}/drain`);
+      await last();
+      return await askUntilDone(cluster, `/cluster/nodes/${fault.target}/undrain`);
     case "wipe":
       return await wipe(injection, cluster.member(fault.target), last);
     case "corrupt":
@@ -104,6 +112,23 @@ async function corrupt(injection: Injection, node: ClusterMember, flips: number)
   injection.corrupted.add(node.name);
   const flipped = await corruptDisk(injection.random, join(node.dataDir, "blobs"), flips);
   injection.say(`flipped ${flipped} bytes of ${node.name}`);
+}
+
+/** @throws {Error} when no gateway can be brought to do it */
+async function askUntilDone({ gateways }: LocalCluster, path: string): Promise<void> {
+  let heard = "";
+  for (let tries = 0; tries < ASKED_MAX; tries += 1) {
+    const { url } = gateways[tries % gateways.length] as ClusterMember;
+    try {
+      const response = await fetch(url + path, { method: "POST", signal: AbortSignal.timeout(ASKED_MS_MAX) });
+      if (response.ok) return;
+      heard = await response.text();
+    } catch (cause) {
+      heard = String(cause);
+    }
+    await sleep(ASKED_AGAIN_MS);
+  }
+  throw new Error(`POST ${path} is not done: ${heard}`);
 }
 
 async function leadingHealer(cluster: LocalCluster): Promise<ClusterMember> {

@@ -17,6 +17,7 @@ export const FAULT_KINDS = [
   "restart-all",
   "partition",
   "full-disk",
+  "drain",
   "wipe",
   "corrupt",
 ] as const;
@@ -68,6 +69,7 @@ const WEIGHTS: Readonly<Record<FaultKind, number>> = {
   "restart-all": 0.7,
   partition: 2,
   "full-disk": 1.2,
+  drain: 1,
   wipe: 1.5,
   corrupt: 1.5,
 };
@@ -84,6 +86,7 @@ const LASTS: Readonly<Record<FaultKind, readonly [number, number]>> = {
   "restart-all": [100, 2_000],
   partition: [3_000, 14_000],
   "full-disk": [3_000, 10_000],
+  drain: [2_000, 20_000],
   wipe: [500, 4_000],
   corrupt: [100, 200],
 };
@@ -139,6 +142,7 @@ function targetsOf(kind: FaultKind, options: ScheduleOptions): readonly string[]
       return sites;
     case "full-disk":
       return smallDiskNode === "" ? [] : [smallDiskNode];
+    case "drain":
     case "wipe":
     case "corrupt":
       return nodes;
@@ -198,6 +202,8 @@ export function describeDeed({ kind, target, lastsMs, loss, flips }: Fault): str
       return `${loss === "cutOff" ? "cut off" : loss} site ${target} for ${span}`;
     case "full-disk":
       return `fill the disk of ${target} for ${span}`;
+    case "drain":
+      return `drain ${target}, and take that back after ${span}`;
     case "wipe":
       return `kill -9 ${target} and wipe its disk, back empty after ${span} (waits until all is whole)`;
     case "corrupt":
