@@ -24,6 +24,11 @@ export type CollectDeps = Pick<
 
 const INTENTS_PER_PAGE = 1_000;
 const LATER_MS = 30_000;
+/**
+ * How old what was found may be when it is acted upon, beyond the time that two nodes may take which do not answer. A process
+ * that was stopped in between wakes up to another world.
+ */
+const FOUND_MS_MAX = 5_000;
 
 export function createCollectExecutor(deps: CollectDeps): Executor<"collect"> {
   return async ({ node, blobs }, context) => {
@@ -60,6 +65,7 @@ async function examine(
   const described = await store.describe(blob.id, soon(deps)).catch(nullIfBroken);
   if (described === null) return null;
   const descriptor = decodeDescriptor(described.descriptor);
+  const lookedMs = deps.clock.monotonicMs();
   // The order is what makes it safe: whoever seals a blob has an open intent until a record names it.
   const intents = await openIntents(deps);
   const stored = await deps.metadata.get(descriptor.record.bucket, descriptor.record.key, metadataDeadline(deps));
@@ -73,6 +79,9 @@ async function examine(
   };
   const verdict = judgeOrphan(state);
   if (verdict.verdict !== "delete" || signal.aborted) return verdict;
+  // A healer may have let the record name this blob since.
+  if (deps.clock.monotonicMs() - lookedMs > FOUND_MS_MAX + 2 * deps.timeouts.nodeMs)
+    return { verdict: "later", why: "not settled" };
   const count = await store.delete([blob.id], soon(deps));
   deps.collectMetrics.blobs.inc(count);
   deps.collectMetrics.bytes.inc(count * described.info.payloadBytes);
