@@ -2,7 +2,7 @@
  * The kill test: a node goes and comes back, in every way a node can, and nobody lends a hand. Writes go on by quorum, the
  * lag of redundancy rises and falls to nothing by itself, and in the end every blob is where its record says, verified.
  */
-import { mkdir, mkdtemp, readdir, rm, symlink } from "node:fs/promises";
+import { cp, mkdtemp, readdir, rm, symlink } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
@@ -34,10 +34,6 @@ describe("a node that goes and returns", () => {
   beforeAll(async () => {
     dir = await mkdtemp(join(tmpdir(), "kintsugi-kill-"));
     disk = await mountSmallDisk(DISK_BYTES);
-    if (typeof disk !== "string") {
-      await mkdir(join(disk.path, "node"));
-      await symlink(join(disk.path, "node"), join(dir, "node-3"));
-    }
     const withFakeTime = fakeTimeProblem() === null;
     cluster = await startCluster({
       ...{ dir, gateways: 2, nodes: 6, healers: 2, nats: 3 },
@@ -45,6 +41,7 @@ describe("a node that goes and returns", () => {
       env: { "node-4": { DONT_FAKE_MONOTONIC: "1" } },
       prefixOf: (name) => (name === "node-4" && withFakeTime ? ["faketime", "-f", "+1h"] : []),
     });
+    if (typeof disk !== "string") await moveOnto(disk, cluster.member("node-3"));
     inspector = await openInspector(cluster);
     client = new StoreClient(cluster.url, 8);
     await write("before", 12);
@@ -193,6 +190,15 @@ function bodyFor(strategy: string, seed: number): Uint8Array {
     default:
       return noise(3 * MIB + seed, seed);
   }
+}
+
+async function moveOnto(disk: SmallDisk, node: ClusterMember): Promise<void> {
+  await node.stop();
+  const moved = join(disk.path, "node");
+  await cp(node.dataDir, moved, { recursive: true });
+  await rm(node.dataDir, { recursive: true });
+  await symlink(moved, node.dataDir);
+  await node.restart();
 }
 
 async function wipe(node: ClusterMember): Promise<void> {
