@@ -7,8 +7,11 @@ import type { BucketName, ObjectKey } from "../../src/domain/ids.ts";
 import type { NatsLink } from "../../src/nats/nats-link.ts";
 import { BUCKET } from "./sample-records.ts";
 
+/** Three servers on a busy machine take their time to agree on a new stream. */
+const PATIENT = { timeout: 30_000 };
+
 export async function createMetadataStream(link: NatsLink, index: number): Promise<void> {
-  const manager = await jetstreamManager(link.connection);
+  const manager = await jetstreamManager(link.connection, PATIENT);
   await manager.streams.add({
     name: link.names.metadataStream(index),
     subjects: [link.names.metadataSubjects(index)],
@@ -41,7 +44,7 @@ export async function commitKeys(
   }
   const events = keys.map((key) => pendingEvent(bucket, key));
   const outbox = encodeOutbox(events.map((event, place) => [event, keys.length - place]));
-  const last = { headers: headersOf(keys.length + 1, true), timeout: 10_000 };
+  const last = { headers: headersOf(keys.length + 1, true), ...PATIENT };
   const answer = await connection.request(names.outboxSubject(index, id), outbox, last);
   const { seq, error } = answer.json<{ seq: number; error?: unknown }>();
   if (error !== undefined) throw new Error(`the commit was refused: ${JSON.stringify(error)}`);
@@ -58,7 +61,7 @@ function pendingEvent(bucket: string, key: string): PendingEvent {
 
 /** How many outbox messages are left. */
 export async function countOutbox(link: NatsLink, index: number): Promise<number> {
-  const manager = await jetstreamManager(link.connection);
+  const manager = await jetstreamManager(link.connection, PATIENT);
   const filter = { subjects_filter: link.names.outboxSubjects(index) };
   const { state } = await manager.streams.info(link.names.metadataStream(index), filter);
   return Object.keys(state.subjects ?? {}).length;

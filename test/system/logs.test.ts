@@ -43,7 +43,12 @@ describe.each([
   test("holds no body, no metadata, no query, no credentials and no key", async () => {
     await using store = await startServe({
       runtime,
-      env: { KINTSUGI_LOG_LEVEL: "debug", KINTSUGI_LOG_FORMAT: format, KINTSUGI_HTTP_OBJECT_BYTES_MAX: "10MB" },
+      env: {
+        KINTSUGI_LOG_LEVEL: "debug",
+        KINTSUGI_LOG_FORMAT: format,
+        KINTSUGI_HTTP_OBJECT_BYTES_MAX: "10MB",
+        KINTSUGI_CACHE_BYTES_MAX: "0",
+      },
     });
     using client = new StoreClient(store.url);
     await sendWhatSucceeds(client);
