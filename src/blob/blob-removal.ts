@@ -90,12 +90,12 @@ function removeSeal(deps: RemovalDeps, id: BlobId): Removal | null {
 }
 
 /** Where cells of the blob may be; without a readable seal, anywhere. */
-function cellVolumes(volumes: VolumeSet, seal: Seal | null): LmdbVolume[] {
+export function cellVolumes(volumes: VolumeSet, seal: Seal | null): LmdbVolume[] {
   if (seal === null) return [...volumes.volumes];
   return seal.runs.flatMap((run) => volumes.volumeOf(run.volume) ?? []);
 }
 
-function readableSeal(volumes: VolumeSet, volume: LmdbVolume, id: BlobId): Seal | null {
+export function readableSeal(volumes: VolumeSet, volume: LmdbVolume, id: BlobId): Seal | null {
   try {
     return volumes.sealIn(volume, id);
   } catch (cause) {
@@ -105,7 +105,7 @@ function readableSeal(volumes: VolumeSet, volume: LmdbVolume, id: BlobId): Seal 
 }
 
 /** Removes all cells of a blob from one volume and its marker with the last of them. */
-async function sweepCells(deps: RemovalDeps, volume: LmdbVolume, id: BlobId, deadline: Deadline): Promise<void> {
+export async function sweepCells(deps: RemovalDeps, volume: LmdbVolume, id: BlobId, deadline: Deadline): Promise<void> {
   volume.users += 1;
   try {
     for (let isLast = false; !isLast;) {
@@ -125,7 +125,7 @@ function allMarkedIds(volume: LmdbVolume): BlobId[] {
 }
 
 /** A blob that goes on over several volumes keeps its markers in those that do not hold the seal. */
-function livesBySealElsewhere(volumes: VolumeSet, volume: LmdbVolume, id: BlobId): boolean {
+export function livesBySealElsewhere(volumes: VolumeSet, volume: LmdbVolume, id: BlobId): boolean {
   for (const holder of volumes.holdersOf(id)) {
     const seal = readableSeal(volumes, holder, id);
     // Without a readable seal nothing is known, and nothing is deleted for lack of evidence.

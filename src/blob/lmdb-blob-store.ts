@@ -23,6 +23,8 @@ import { FreeSpace, freeBytesOf } from "./free-space.ts";
 import type { LmdbVolume } from "./lmdb-volume.ts";
 import { encodePackedSeal, sealBytes } from "./seal.ts";
 import { SlabMemory } from "./slab-memory.ts";
+import type { VolumeCompaction } from "./volume-compaction.ts";
+import { createVolumeCompaction } from "./volume-compaction.ts";
 import { VolumeSet } from "./volume-set.ts";
 import { sealKey } from "./volume-keys.ts";
 
@@ -54,6 +56,8 @@ export type LmdbBlobOptions = {
   readonly freeBytes?: () => number;
 };
 
+export type LocalBlobStore = BlobStore & { readonly compaction: VolumeCompaction };
+
 /** A volume has room for deletes behind its fill mark; much smaller ones would not. */
 const VOLUME_BYTES_MIN = 16 * MIB;
 const SWEEP_MS_MAX = 120_000;
@@ -63,7 +67,7 @@ const CLOSE_MS_MAX = 30_000;
  * Opens the blobs of one node, making the folder where missing. Unreadable volumes are set aside, half-written blobs
  * swept. @throws {StoreError} `storage_error` when the folder cannot be read or written
  */
-export async function openLmdbBlobStore(options: LmdbBlobOptions): Promise<BlobStore> {
+export async function openLmdbBlobStore(options: LmdbBlobOptions): Promise<LocalBlobStore> {
   const settings = { ...LMDB_BLOB_DEFAULTS, ...options.settings };
   assert(settings.volumeBytesMax >= VOLUME_BYTES_MIN, "a volume is large enough for deletes when it is full");
   assert(settings.volumeBytesMax % MIB === 0, "the size of a volume is whole pages");
@@ -78,8 +82,9 @@ export async function openLmdbBlobStore(options: LmdbBlobOptions): Promise<BlobS
   }
 }
 
-class LmdbBlobStore implements BlobStore {
+class LmdbBlobStore implements LocalBlobStore {
   readonly node: NodeName;
+  readonly compaction: VolumeCompaction;
   readonly #clock: Clock;
   readonly #logger: Logger;
   readonly #settings: LmdbBlobSettings;
@@ -97,6 +102,8 @@ class LmdbBlobStore implements BlobStore {
   readonly #writing = new Set<BlobId>();
   /** Seals of large blobs on their way to the disk. */
   readonly #sealing = new Map<BlobId, Promise<unknown>>();
+  /** Blobs on their way from one volume to another; readers see them all the time. */
+  readonly #moving = new Map<BlobId, Promise<unknown>>();
   readonly #barred: BarredBlobs;
   #fencedBy: { readonly cause: unknown } | null = null;
   #isClosed = false;
@@ -126,6 +133,7 @@ class LmdbBlobStore implements BlobStore {
       volumes: this.#volumes,
       isLeaving: (id) => this.#leaving.has(id),
     };
+    this.compaction = this.#createCompaction();
   }
 
   async open(): Promise<void> {
@@ -307,11 +315,12 @@ class LmdbBlobStore implements BlobStore {
     }
   }
 
-  /** The puts and deletes of these blobs that have begun: what they do is not to be seen before they end. */
+  /** The puts, moves and deletes of these blobs that have begun: what they do is not to be seen before they end. */
   #underWay(ids: readonly BlobId[], deadline: Deadline): Promise<unknown>[] {
     return ids.flatMap((id) => {
       const arriving = this.#arriving.get(id)?.wait(deadline, () => waitTooLong(this.node, `put ${id}`));
-      return [arriving, this.#sealing.get(id), this.#leaving.get(id)].filter((work) => work !== undefined);
+      const others = [this.#sealing.get(id), this.#moving.get(id), this.#leaving.get(id)];
+      return [arriving, ...others].filter((work) => work !== undefined);
     });
   }
 
@@ -338,6 +347,37 @@ class LmdbBlobStore implements BlobStore {
       grow: (deadline) => this.#grow(deadline),
       assertWanted: (id) => this.#assertWanted(id),
       onFinished: (id) => this.#writing.delete(id),
+    };
+  }
+
+  #createCompaction(): VolumeCompaction {
+    const compaction = createVolumeCompaction({
+      ...{ node: this.node, clock: this.#clock, volumes: this.#volumes },
+      assertRoom: () => this.#assertMovable(0),
+      admit: (bytes) => {
+        this.#assertMovable(bytes);
+        return this.#volumes.admitMoved(bytes);
+      },
+      grow: (deadline) => this.#grow(deadline),
+      put: (volume, key, value) => this.#write(volume, key, value),
+      hold: (ids, waitMs) => this.#hold(ids, deadlineIn(this.#clock, waitMs)),
+      isLeaving: (id) => this.#leaving.has(id),
+      isWriting: (id) => this.#writing.has(id),
+    });
+    return { step: (options) => this.#attempt("compact volumes", () => compaction.step(options)) };
+  }
+
+  /** Keeps everybody but readers from these blobs until the answer is called. */
+  async #hold(ids: readonly BlobId[], deadline: Deadline): Promise<() => void> {
+    for (let earlier = this.#underWay(ids, deadline); earlier.length > 0; earlier = this.#underWay(ids, deadline)) {
+      await this.#within(deadline, Promise.allSettled(earlier), "what is under way");
+    }
+    this.#assertServing("move blobs");
+    const { promise, resolve } = Promise.withResolvers<void>();
+    for (const id of ids) this.#moving.set(id, promise);
+    return () => {
+      for (const id of ids) this.#moving.delete(id);
+      resolve();
     };
   }
 
@@ -385,6 +425,14 @@ class LmdbBlobStore implements BlobStore {
     if (this.#space.isShort(bytes)) {
       throw nodeFull(this.node, this.#space.freeBytes(), this.#settings.freeBytesMin);
     }
+  }
+
+  /** What is moved gives space back in the end: it may take some of what writes must leave. */
+  #assertMovable(bytes: number): void {
+    this.#assertServing("move blobs");
+    const freeBytes = this.#space.freeBytes();
+    const freeBytesMin = this.#settings.freeBytesMin / 2;
+    if (freeBytes - bytes < freeBytesMin) throw nodeFull(this.node, freeBytes, freeBytesMin);
   }
 
   #assertWanted(id: BlobId): void {

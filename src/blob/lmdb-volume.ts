@@ -27,6 +27,7 @@ export type VolumeHooks = {
 
 const DATA_FILE = "data.mdb";
 const READERS_MAX = 512;
+const SNAPSHOT_MS_MAX = 2;
 
 /** What a transaction may dirty beside its values: the path to the leaf, the free list, the counters. */
 const BATCH_SPARE_PAGES = 8;
@@ -78,6 +79,14 @@ async function syncFolder(path: string): Promise<void> {
   } finally {
     await folder.close();
   }
+}
+
+/**
+ * Resolves when every read of any volume sees at least what is durable now. lmdb-js keeps a snapshot of each volume until
+ * a timer of no delay fires; one that is set later fires later.
+ */
+export function untilReadsAreFresh(clock: Clock): Promise<void> {
+  return clock.sleep(SNAPSHOT_MS_MAX);
 }
 
 /** True for what LMDB says of a file that it cannot make sense of; not for a lack of memory or of open files. */
@@ -206,8 +215,14 @@ export class LmdbVolume {
   }
 
   /** Reads the values' pages into memory on another thread, so that `get` does not wait for the disk. */
-  prefetch(keys: Buffer[]): Promise<void> {
-    return this.#db.prefetch(keys);
+  async prefetch(keys: Buffer[]): Promise<void> {
+    // The file must stay mapped until that thread is done.
+    this.users += 1;
+    try {
+      await this.#db.prefetch(keys);
+    } finally {
+      this.users -= 1;
+    }
   }
 
   /** At most `limit` keys of a range, collected within this turn. */
@@ -225,6 +240,11 @@ export class LmdbVolume {
   /** Ids of sealed blobs behind `after`, in order. */
   sealedIds(after: string, limit: number): BlobId[] {
     return this.keys({ from: sealKey(after), to: SEALS_TO, limit, afterFrom: true }).map(blobIdOfKey);
+  }
+
+  /** Bytes of the file that hold something; the rest waits for new values. */
+  get usedBytes(): number {
+    return this.#stats().usedPages * LIMITS.pageBytes;
   }
 
   /** Ids of blobs whose cells here may belong to nobody. */

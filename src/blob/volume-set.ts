@@ -32,6 +32,8 @@ export class VolumeSet {
   readonly #byNumber = new Map<number, LmdbVolume>();
   #newestFirst: LmdbVolume[] = [];
   #active: LmdbVolume | null = null;
+  /** The one that is being emptied: nothing new comes into it. */
+  #retiring: LmdbVolume | null = null;
   #numberMax = 0;
   #quarantinedCount = 0;
   #growing: Promise<void> | null = null;
@@ -107,10 +109,33 @@ export class VolumeSet {
   admit(valueBytes: number): LmdbVolume | null {
     if (this.#growing !== null || this.#active === null) return null;
     if (this.#active.admits(valueBytes)) return this.#active;
-    const reusable = this.#newestFirst.find((volume) => volume !== this.#active && volume.reopenForWrites(valueBytes));
+    const reusable = this.#reusable(valueBytes);
     if (reusable === undefined) return null;
     this.#active = reusable;
     return reusable;
+  }
+
+  /** Where a value of this size may be moved to: into the gaps of other volumes rather than to where a file has to grow. */
+  admitMoved(valueBytes: number): LmdbVolume | null {
+    return this.#reusable(valueBytes) ?? this.admit(valueBytes);
+  }
+
+  #reusable(valueBytes: number): LmdbVolume | undefined {
+    const others = this.#newestFirst.filter((volume) => volume !== this.#active && volume !== this.#retiring);
+    return others.find((volume) => volume.reopenForWrites(valueBytes));
+  }
+
+  /** From now on nothing new is written to this volume, if need be to a new one; false when somebody is at it. */
+  async retire(volume: LmdbVolume): Promise<boolean> {
+    if (volume === this.#active) await this.grow();
+    if (!volume.isIdle || volume === this.#active || this.volumeOf(volume.number) !== volume) return false;
+    this.#retiring = volume;
+    return true;
+  }
+
+  /** The retired volume may be written to again, if it is still there. */
+  readmit(): void {
+    this.#retiring = null;
   }
 
   /** Makes a new volume, the one that writes go to next. Concurrent callers share one. */

@@ -59,7 +59,8 @@ export async function openEmbeddedStore(config: Config, system: System): Promise
   try {
     await openDataDir(config, system, open);
     const { metadata, wal, failed } = await openMetadata(config, system, open);
-    const { membership, nodes } = await openNodes(config, system, open);
+    const { membership, stores } = await openNodes(config, system, open);
+    const nodes: ReadonlyMap<NodeName, BlobStore> = new Map(stores.map((store) => [store.node, store]));
     const registry = createRegistry();
     const queue = createMemoryWorkQueue({ clock: system.clock });
     open.defer(() => queue.close());
@@ -74,7 +75,7 @@ export async function openEmbeddedStore(config: Config, system: System): Promise
     open.defer(() => deps.releaser.close());
     const heat = createInProcessHeat(system.clock, deps.processName);
     open.use(reportHeat(config, deps, heat));
-    const healing = await openEmbeddedHealing(config, { deps, queue, registry, membership, heat }, open);
+    const healing = await openEmbeddedHealing(config, { deps, queue, registry, membership, heat, stores }, open);
     const cluster = createEmbeddedView(deps, config, healing.status);
     const opened = open.move();
     return {
@@ -121,16 +122,15 @@ async function openNodes(config: Config, { clock, logger }: System, open: AsyncD
     open.defer(() => store.close());
     return store;
   };
-  const stores: BlobStore[] = await Promise.all(config.cluster.nodes.map(openNode));
-  const nodes = new Map(stores.map((store) => [store.node, store]));
-  open.defer(pollNodeStates(clock, nodes, membership));
-  return { membership, nodes };
+  const stores = await Promise.all(config.cluster.nodes.map(openNode));
+  open.defer(pollNodeStates(clock, stores, membership));
+  return { membership, stores };
 }
 
 /** Keeps placement informed of nodes that ran full or have space again; answers how to stop. */
-function pollNodeStates(clock: Clock, nodes: ReadonlyMap<NodeName, BlobStore>, membership: Membership): () => void {
+function pollNodeStates(clock: Clock, stores: readonly BlobStore[], membership: Membership): () => void {
   let timer = clock.startTimer(NODE_STATE_POLL_MS, function poll() {
-    for (const [name, store] of nodes) membership.report(name, store.state());
+    for (const store of stores) membership.report(store.node, store.state());
     timer = clock.startTimer(NODE_STATE_POLL_MS, poll);
   });
   return () => timer.cancel();

@@ -4,6 +4,7 @@
  */
 import { join } from "node:path";
 import type { Registry } from "prom-client";
+import type { LocalBlobStore } from "../blob/lmdb-blob-store.ts";
 import type { Config } from "../config.ts";
 import type { ControlsWatch } from "../desk/controls-watch.ts";
 import { watchControls } from "../desk/controls-watch.ts";
@@ -182,12 +183,13 @@ export type EmbeddedHealing = {
 type EmbeddedParts = Pick<Shared, "deps" | "queue" | "registry"> & {
   readonly membership: StaticMembership;
   readonly heat: HeatReports;
+  readonly stores: readonly LocalBlobStore[];
 };
 
 /** All of healing in this process, until `open` is disposed. @throws {StoreError} `format_unknown` */
 export async function openEmbeddedHealing(
   config: Config,
-  { deps, queue, registry, membership, heat }: EmbeddedParts,
+  { deps, queue, registry, membership, heat, stores }: EmbeddedParts,
   open: AsyncDisposableStack,
 ): Promise<EmbeddedHealing> {
   const draining = new WholeFile<readonly NodeName[]>(join(config.dataDir, "healing"), "draining", drainingCodec, []);
@@ -201,9 +203,12 @@ export async function openEmbeddedHealing(
   const shared = await openShared({ config, deps, registry, store, queue, isLost, reports }, open);
   const { controls, metrics } = shared;
   const system = { clock: deps.clock, logger: deps.logger };
-  const nodes: readonly RunningTracks[] = [...deps.nodes.values()].map((blobs) =>
-    open.use(startNodeTracks({ config, system, store: blobs, queue, controls, onStep: metrics.onStep })),
-  );
+  const nodes: readonly RunningTracks[] = stores.map((blobs) => {
+    const { compaction } = blobs;
+    return open.use(
+      startNodeTracks({ config, system, store: blobs, compaction, queue, controls, onStep: metrics.onStep }),
+    );
+  });
   // Nobody else could lead.
   const forever: Term = { token: 1, isHeld: () => true };
   const mode: RecoveryMode = { kind: "alone" };

@@ -2,12 +2,14 @@
 import { join } from "node:path";
 import type { Registry } from "prom-client";
 import type { BlobStore } from "../blob/blob-store.ts";
+import type { VolumeCompaction } from "../blob/volume-compaction.ts";
 import type { Config } from "../config.ts";
 import type { ControlsWatch } from "../desk/controls-watch.ts";
 import { watchControls } from "../desk/controls-watch.ts";
 import { openNatsHealingStore } from "../desk/nats-healing-store.ts";
 import { tellTracks } from "../desk/nats-track-reports.ts";
 import { WholeFile } from "../desk/whole-file.ts";
+import { createCompact } from "../healer/compact.ts";
 import { createScrub } from "../healer/scrub.ts";
 import { NEVER_SCRUBBED, scrubStateCodec } from "../healer/scrub-state.ts";
 import { createTrackMetrics } from "../healer/track-metrics.ts";
@@ -23,19 +25,23 @@ export type NodeTrackParts = {
   readonly config: Config;
   readonly system: Pick<System, "clock" | "logger">;
   readonly store: BlobStore;
+  readonly compaction: VolumeCompaction;
   readonly queue: WorkQueue;
   readonly controls: Pick<ControlsWatch, "watch">;
   readonly onStep?: TracksOptions["onStep"];
 };
 
 /** Runs the tracks of one node until disposed. */
-export function startNodeTracks({ config, system, store, queue, controls, onStep }: NodeTrackParts): RunningTracks {
-  const { clock, logger } = system;
-  const { scrubBytesPerSecond, scrubEveryMs } = config.healing;
+export function startNodeTracks(parts: NodeTrackParts): RunningTracks {
+  const { config, store, compaction, queue, controls, onStep } = parts;
+  const { clock, logger } = parts.system;
+  const { scrubBytesPerSecond, scrubEveryMs, compactBytesPerSecond, compactBelow: below } = config.healing;
   const throttle = new Throttle(clock, scrubBytesPerSecond);
   const state = new WholeFile(join(config.dataDir, "healing"), `scrub-${store.node}`, scrubStateCodec, NEVER_SCRUBBED);
   const waitMs = config.timeouts.nodeMs;
   const scrub = createScrub({ clock, store, queue, throttle, waitMs, state, everyMs: scrubEveryMs });
+  const copying = new Throttle(clock, compactBytesPerSecond);
+  const compact = createCompact({ compaction, logger, throttle: copying, below, waitMs });
   const tracks: readonly TrackWork[] = [
     {
       track: "scrub",
@@ -44,6 +50,7 @@ export function startNodeTracks({ config, system, store, queue, controls, onStep
       figures: () => scrub.figures(),
       runNow: () => scrub.runNow(),
     },
+    { track: "compact", works: [compact], throttle: copying, figures: () => compact.figures() },
   ];
   const told = onStep === undefined ? {} : { onStep };
   return runTracks(tracks, { clock, logger, controls, processName: store.node, ...told });
@@ -53,9 +60,10 @@ export function startNodeTracks({ config, system, store, queue, controls, onStep
 export async function openNodeTracks(
   config: Config,
   system: System,
-  { link, store, registry }: { readonly link: NatsLink; readonly store: BlobStore; readonly registry: Registry },
+  parts: Pick<NodeTrackParts, "store" | "compaction"> & { readonly link: NatsLink; readonly registry: Registry },
   open: AsyncDisposableStack,
 ): Promise<void> {
+  const { link, store, compaction, registry } = parts;
   const [healing, queue] = await Promise.all([openNatsHealingStore(link), openNatsWorkQueue(link)]);
   open.defer(() => healing.close());
   open.defer(() => queue.close());
@@ -63,7 +71,7 @@ export async function openNodeTracks(
   open.use(controls);
   await controls.refresh();
   const { onStep } = createTrackMetrics(registry, () => tracks.reports());
-  const tracks = startNodeTracks({ config, system, store, queue, controls, onStep });
+  const tracks = startNodeTracks({ config, system, store, compaction, queue, controls, onStep });
   open.use(tracks);
   open.use(tellTracks(link, () => tracks.reports()));
 }

@@ -65,7 +65,7 @@ export async function openNode(
       },
     );
     open.defer(() => server.close());
-    await openNodeTracks(config, system, { link, store, registry }, open);
+    await openNodeTracks(config, system, { link, store, compaction: opened.compaction, registry }, open);
     const usage = pollUsage(clock, store);
     open.defer(usage.stop);
     const load = processLoad(clock);

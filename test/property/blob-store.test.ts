@@ -1,11 +1,22 @@
 import fc from "fast-check";
 import { expect, test } from "vitest";
-import type { BlobStore, BlobWriter } from "../../src/blob/blob-store.ts";
+import type { BlobWriter } from "../../src/blob/blob-store.ts";
+import type { LocalBlobStore } from "../../src/blob/lmdb-blob-store.ts";
 import { cellChecksum } from "../../src/domain/checksum.ts";
 import type { BlobId } from "../../src/domain/ids.ts";
 import type { BlobDirectory } from "../support/blob-directory.ts";
 import { makeBlobDirectory } from "../support/blob-directory.ts";
-import { cellBytes, descriptorOf, listIds, nextBlobId, readWhole, smallBlob, soon, WAIT_MS } from "../support/blobs.ts";
+import {
+  COMPACT_ALL,
+  cellBytes,
+  descriptorOf,
+  listIds,
+  nextBlobId,
+  readWhole,
+  smallBlob,
+  soon,
+  WAIT_MS,
+} from "../support/blobs.ts";
 
 const SLOTS = 6;
 
@@ -21,9 +32,10 @@ class Driver {
   readonly #directory: BlobDirectory;
   readonly #ids: BlobId[] = Array.from({ length: SLOTS }, () => nextBlobId());
   readonly #model: Model = { sealed: new Map(), writing: new Map(), barred: new Set() };
-  store: BlobStore;
+  #compacting: Promise<void> = Promise.resolve();
+  store: LocalBlobStore;
 
-  constructor(directory: BlobDirectory, store: BlobStore) {
+  constructor(directory: BlobDirectory, store: LocalBlobStore) {
     this.#directory = directory;
     this.store = store;
   }
@@ -91,7 +103,17 @@ class Driver {
     for (const slot of slots) this.#model.sealed.delete(slot);
   }
 
+  /** Goes on beside what comes next. */
+  async compact(steps: number): Promise<void> {
+    await this.#compacting;
+    const { compaction } = this.store;
+    this.#compacting = (async () => {
+      for (let n = 0; n < steps; n += 1) await compaction.step(COMPACT_ALL);
+    })();
+  }
+
   async reopen(): Promise<void> {
+    await this.#compacting;
     this.store = await this.#directory.open();
     this.#model.writing.clear();
     this.#model.barred.clear();
@@ -103,6 +125,7 @@ class Driver {
 
   /** What the store says of everything it holds and of what it should not hold. */
   async actual(): Promise<unknown> {
+    await this.#compacting;
     const blobs: unknown[] = [];
     for (const id of await listIds(this.store, 2)) {
       const info = (await this.store.describe(id, soon()))?.info;
@@ -146,6 +169,7 @@ const step: fc.Arbitrary<(driver: Driver) => Promise<void>> = fc.oneof(
   slot.map((n) => describeStep(`abort ${n}`, (d) => d.abort(n))),
   fc.array(slot, { maxLength: 4 }).map((slots) => describeStep(`take ${slots}`, (d) => d.removePresent(slots))),
   slot.map((n) => describeStep(`delete ${n}`, (d) => d.remove([n]))),
+  fc.integer({ min: 1, max: 4 }).map((n) => describeStep(`compact ${n}`, (d) => d.compact(n))),
   fc.constant(describeStep("reopen", (d) => d.reopen())),
 );
 

@@ -5,7 +5,18 @@ import { MIB } from "../../src/lib/bytes.ts";
 import { systemClock } from "../../src/lib/clock.ts";
 import { silentLogger } from "../../src/lib/logger.ts";
 import { nextTurn } from "../../src/lib/next-turn.ts";
-import { cellBytes, descriptorOf, nextBlobId, smallBlob, soon, TEST_NODE, WAIT_MS } from "./blobs.ts";
+import type { BlobId } from "../../src/domain/ids.ts";
+import {
+  COMPACT_ALL,
+  cellBytes,
+  descriptorOf,
+  nextBlobId,
+  smallBlob,
+  soon,
+  TEST_NODE,
+  WAIT_MS,
+  writeLarge,
+} from "./blobs.ts";
 
 const [mode, dir] = process.argv.slice(2) as [string, string];
 // A write behind the limit set by `ulimit -f` shall be an error, as on a broken disk, and not end the process.
@@ -46,6 +57,32 @@ const modes: Record<string, () => Promise<void>> = {
       await writer.seal(descriptorOf(id));
       say(id);
     }
+  },
+  /** Empties volumes without end, and tells what it stores, begins to delete and has deleted meanwhile. */
+  async compact() {
+    const present: BlobId[] = [];
+    const client = async (write: (id: BlobId) => Promise<void>) => {
+      for (let n = 0; ; n += 1) {
+        const id = nextBlobId();
+        await write(id);
+        say(`put ${id}`);
+        present.push(id);
+        const doomed = n % 3 === 2 ? undefined : present.splice(n % present.length, 1)[0];
+        if (doomed === undefined) continue;
+        say(`deleting ${doomed}`);
+        await store.delete([doomed], soon());
+        say(`deleted ${doomed}`);
+      }
+    };
+    const compact = async () => {
+      for (;;) {
+        const { state } = await store.compaction.step(COMPACT_ALL);
+        if (state === "given_back") say("given back");
+      }
+    };
+    const small = (id: BlobId) => store.put(smallBlob(id, 9_000), soon());
+    const large = (id: BlobId) => writeLarge(store, id, [400_000, 400_000, 300_000]);
+    await Promise.all([client(small), client(small), client(large), client(large), compact()]);
   },
   /** Writes until the disk fails and tells what became of the node. */
   async "until-failure"() {

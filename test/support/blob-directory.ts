@@ -1,8 +1,7 @@
 import { mkdtemp, readdir, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import type { BlobStore } from "../../src/blob/blob-store.ts";
-import type { LmdbBlobOptions } from "../../src/blob/lmdb-blob-store.ts";
+import type { LmdbBlobOptions, LocalBlobStore } from "../../src/blob/lmdb-blob-store.ts";
 import { openLmdbBlobStore } from "../../src/blob/lmdb-blob-store.ts";
 import type { StoreError } from "../../src/domain/errors.ts";
 import { MIB } from "../../src/lib/bytes.ts";
@@ -14,7 +13,7 @@ import { TEST_NODE } from "./blobs.ts";
 export class BlobDirectory {
   readonly #parent: string;
   readonly #options: Partial<LmdbBlobOptions>;
-  #store: BlobStore | null = null;
+  #store: LocalBlobStore | null = null;
   readonly fences: StoreError[] = [];
 
   constructor(parent: string, options: Partial<LmdbBlobOptions>) {
@@ -27,7 +26,7 @@ export class BlobDirectory {
   }
 
   /** Opens the node, after closing it where it was open. */
-  async open(options: Partial<LmdbBlobOptions> = {}): Promise<BlobStore> {
+  async open(options: Partial<LmdbBlobOptions> = {}): Promise<LocalBlobStore> {
     await this.close();
     this.#store = await openLmdbBlobStore({
       node: TEST_NODE,
