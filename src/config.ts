@@ -186,6 +186,8 @@ const FAULT_POINTS = {
   "patch.committed": true,
   "delete.parsed": true,
   "delete.committed": true,
+  "undelete.parsed": true,
+  "undelete.committed": true,
 } satisfies Record<FaultPoint, true>;
 
 /** ack-early: a node acknowledges what it has not stored yet. stale-reads: a gateway answers what it knew a moment ago. */

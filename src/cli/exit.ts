@@ -62,6 +62,8 @@ const EXIT_BY_CODE = {
   object_not_found: EXIT.notFound,
   precondition_failed: EXIT.preconditionFailed,
   write_conflict: EXIT.preconditionFailed,
+  not_deleted: EXIT.preconditionFailed,
+  undelete_expired: EXIT.notFound,
   node_unknown: EXIT.notFound,
   node_in_use: EXIT.preconditionFailed,
   job_unknown: EXIT.notFound,

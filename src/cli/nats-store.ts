@@ -95,6 +95,7 @@ export function natsStoreOf(io: CliIo, client: KintsugiClient): StoreClient {
     async remove(key, bucket) {
       if (!(await within(client.delete(key, inBucket(bucket))))) missing();
     },
+    undelete: (key, bucket) => within(client.undelete(key, inBucket(bucket))),
     patch: (key, patch, { bucket, consistency, ifMatch }) =>
       within(
         client.patch(key, patch, {

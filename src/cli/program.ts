@@ -133,6 +133,9 @@ function addQueries(program: Command, io: CliIo, finish: Finish): void {
       const options = { ...clientOptions(raw), force: raw["force"] === true };
       finish(await (await import("./remove.ts")).runRemove(io, keys, options));
     });
+  clientCommand(program, "undelete <key...>", "bring deleted objects back").action(async (keys: string[], raw: Raw) =>
+    finish(await (await import("./undelete.ts")).runUndelete(io, keys, clientOptions(raw))),
+  );
   clientCommand(program, "stat <key>", "show what the store knows of an object").action(async (key: string, raw: Raw) =>
     finish(await (await import("./stat.ts")).runStat(io, key, clientOptions(raw))),
   );

@@ -33,6 +33,11 @@ export function restStoreOf(client: RestClient): StoreClient {
       const response = await client.request({ method: "DELETE", target: objectTarget(key, { bucket }) });
       for await (const _ of response.chunks);
     },
+    undelete: async (key, bucket) =>
+      (await client.requestJson({
+        method: "POST",
+        target: objectTarget(key, { undelete: true, bucket }),
+      })) as ReceiptAnswer,
     async patch(key, patch, { bucket, consistency, ifMatch }) {
       return (await client.requestJson({
         method: "PATCH",

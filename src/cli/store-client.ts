@@ -7,6 +7,8 @@ export type StoreClient = {
   describe(key: string, bucket: string | null): Promise<unknown>;
   list(options: ListQuery): Promise<ListAnswer>;
   remove(key: string, bucket: string | null): Promise<void>;
+  /** Brings a deleted object back. */
+  undelete(key: string, bucket: string | null): Promise<ReceiptAnswer>;
   patch(key: string, patch: Uint8Array, options: PatchDetails): Promise<ReceiptAnswer>;
   status(): Promise<{ readonly health: unknown; readonly stats: unknown }>;
   close(): Promise<void>;

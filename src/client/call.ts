@@ -23,6 +23,7 @@ export type Call = {
   readonly repeatable: boolean;
 };
 
+const WRITES: ReadonlySet<Operation> = new Set(["put", "patch", "delete", "undelete"]);
 const BACKOFF_MS_MIN = 50;
 const BACKOFF_MS_MAX = 1_000;
 /** One of several gateways may have died with the request: the next attempt goes to another. */
@@ -64,10 +65,7 @@ async function attemptCall(
   if (!outcome.ok) return errorOfFailure(link, call, outcome.cause);
   const { message } = outcome;
   if (message.headers === undefined || !message.headers.has(HEADER.serviceErrorCode)) return message;
-  return errorOfAnswer(
-    message.data,
-    call.operation === "put" || call.operation === "patch" || call.operation === "delete",
-  );
+  return errorOfAnswer(message.data, WRITES.has(call.operation));
 }
 
 type Outcome = { readonly ok: true; readonly message: Msg } | { readonly ok: false; readonly cause: unknown };

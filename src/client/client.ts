@@ -99,6 +99,8 @@ export type KintsugiClient = AsyncDisposable & {
   head(key: string, options?: BucketOptions): Promise<ObjectDetails | null>;
   /** False where there was no such object. */
   delete(key: string, options?: BucketOptions & WriteConditions): Promise<boolean>;
+  /** Brings a deleted object back as a new version, for as long as the store keeps its content. */
+  undelete(key: string, options?: BucketOptions & WriteConditions): Promise<Receipt>;
   /** Page after page, each asked for when the one before was taken. */
   list(options?: ListOptions): AsyncGenerator<ListPage, void, void>;
   /** A JSON merge patch: bytes and text are sent as they are, anything else as JSON. */
@@ -142,6 +144,7 @@ function clientOf(link: GatewayLink): KintsugiClient {
     get: (key, options = {}) => getObject(link, key, options),
     head: (key, options = {}) => nullIfMissing(headObject(link, key, options)),
     delete: async (key, options = {}) => (await nullIfMissing(deleteObject(link, key, options))) !== null,
+    undelete: (key, options = {}) => undeleteObject(link, key, options),
     list: (options = {}) => listPages(link, options),
     patch: (key, patch, options = {}) => patchObject(link, key, patch, options),
     fields: (key, names, options = {}) => nullIfMissing(readFields(link, key, names, options)),
@@ -173,6 +176,15 @@ async function deleteObject(link: GatewayLink, key: string, options: BucketOptio
   const headers = [...addressHeaders(key, options), ...conditionHeaders(options)];
   await callGateway(link, { operation: "delete", headers, repeatable: false });
   return true;
+}
+
+async function undeleteObject(
+  link: GatewayLink,
+  key: string,
+  options: BucketOptions & WriteConditions,
+): Promise<Receipt> {
+  const headers = [...addressHeaders(key, options), ...conditionHeaders(options)];
+  return (await callGateway(link, { operation: "undelete", headers, repeatable: false })).json<Receipt>();
 }
 
 async function* listPages(link: GatewayLink, options: ListOptions): AsyncGenerator<ListPage, void, void> {

@@ -27,6 +27,7 @@ import { ReadHeat } from "../object/read-heat.ts";
 import { ReadPins } from "../object/read-pins.ts";
 import { Releaser } from "../object/release.ts";
 import { reserveMemory } from "../object/reserve-memory.ts";
+import { undeleteObject } from "../object/undelete.ts";
 import type { WorkQueue } from "../work/work-queue.ts";
 import type { System } from "./system.ts";
 
@@ -108,6 +109,7 @@ export function bindObjectApi(deps: ObjectDeps): ObjectApi {
     readFields: (request) => readFields(deps, request),
     patch: (request) => patcher.patch(request),
     delete: (request) => deleteObject(deps, request),
+    undelete: (request) => undeleteObject(deps, request),
     list: (bucket, options) => listObjects(deps, bucket, options),
   };
 }

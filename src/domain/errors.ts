@@ -30,6 +30,8 @@ export const ERROR_CODES = [
   "object_not_found",
   "precondition_failed",
   "write_conflict",
+  "not_deleted",
+  "undelete_expired",
   "node_unknown",
   "node_in_use",
   "job_unknown",

@@ -12,6 +12,7 @@ import type {
   HeadResult,
   PatchRequest,
   PutRequest,
+  UndeleteRequest,
 } from "../object/requests.ts";
 
 /** The object paths as the doors see them, bound to their dependencies by `compose.ts`. */
@@ -24,5 +25,6 @@ export type ObjectApi = {
   readFields(request: FieldsRequest): Promise<FieldsResult>;
   patch(request: PatchRequest): Promise<Receipt>;
   delete(request: DeleteRequest): Promise<DeleteResult>;
+  undelete(request: UndeleteRequest): Promise<Receipt>;
   list(bucket: BucketName, options: ListOptions): Promise<ListPage>;
 };

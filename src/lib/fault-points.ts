@@ -13,7 +13,9 @@ export type FaultPoint =
   | "patch.parsed"
   | "patch.committed"
   | "delete.parsed"
-  | "delete.committed";
+  | "delete.committed"
+  | "undelete.parsed"
+  | "undelete.committed";
 
 export type FaultPoints = { reach(point: FaultPoint): void };
 

@@ -8,7 +8,7 @@ import { KIB } from "../lib/bytes.ts";
 /** The name of the micro service, and the first token of its subjects. */
 export const OBJECT_SERVICE = "kintsugi";
 
-export const OPERATIONS = ["put", "get", "head", "delete", "list", "patch", "fields"] as const;
+export const OPERATIONS = ["put", "get", "head", "delete", "undelete", "list", "patch", "fields"] as const;
 export type Operation = (typeof OPERATIONS)[number];
 
 export function operationSubject(operation: Operation): string {

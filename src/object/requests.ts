@@ -97,4 +97,5 @@ export type PatchRequest = ObjectAddress & {
 };
 
 export type DeleteRequest = ObjectAddress & { readonly preconditions: Preconditions };
+export type UndeleteRequest = ObjectAddress & { readonly preconditions: Preconditions };
 export type DeleteResult = { readonly existed: boolean };

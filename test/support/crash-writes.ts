@@ -89,4 +89,14 @@ export const CRASH_WRITES = {
     prepare: (store) => store.put("k", noise(300_000, 1), { strategy: "ec" }),
     write: (store) => store.remove("k"),
   },
+  undelete: {
+    steps: ["undelete.parsed", "undelete.committed"],
+    before: null,
+    after: noise(300_000, 1),
+    async prepare(store) {
+      await store.put("k", noise(300_000, 1), { strategy: "ec" });
+      await store.remove("k");
+    },
+    write: (store) => store.undelete("k"),
+  },
 } satisfies Record<string, CrashWrite>;

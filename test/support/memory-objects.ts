@@ -27,6 +27,7 @@ export type MemoryObjectsOptions = {
 export function createMemoryObjects(options: MemoryObjectsOptions = {}): ObjectApi {
   const { streamedAbove = 64 * 1_024, chunkBytes = 1_024 * 1_024, objectBytesMax = 2 ** 40 } = options;
   const entries = new Map<string, Entry>();
+  const deleted = new Map<string, Entry>();
   const nextTxid = createTxidSource(systemClock, systemRandom);
   let revision = 0;
   const nameOf = ({ bucket, key }: ObjectAddress) => `${bucket}/${key}`;
@@ -108,7 +109,17 @@ export function createMemoryObjects(options: MemoryObjectsOptions = {}): ObjectA
     },
     async delete(request) {
       requireConditions(request.preconditions, entries.get(nameOf(request)) ?? null);
+      const entry = entries.get(nameOf(request));
+      if (entry !== undefined) deleted.set(nameOf(request), entry);
       return { existed: entries.delete(nameOf(request)) };
+    },
+    async undelete(request) {
+      const entry = deleted.get(nameOf(request));
+      if (entries.has(nameOf(request))) throw new StoreError("not_deleted", "The object is there");
+      if (entry === undefined) throw new StoreError("object_not_found", "There was no object of this name");
+      deleted.delete(nameOf(request));
+      const { record, bytes } = entry;
+      return commit({ ...request, attributes: record, expectedSha256: null, expectedMd5: null }, bytes);
     },
     async list(bucket, { prefix, delimiter, after, limit }) {
       const sorted = [...entries.values()]

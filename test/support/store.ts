@@ -17,8 +17,9 @@ import { readFields } from "../../src/object/fields.ts";
 import { getObject } from "../../src/object/get.ts";
 import { ObjectPatcher } from "../../src/object/patch.ts";
 import { putObject } from "../../src/object/put.ts";
-import type { Body, GetResult, PutRequest } from "../../src/object/requests.ts";
+import type { Body, GetResult, Preconditions, PutRequest } from "../../src/object/requests.ts";
 import { NO_PRECONDITIONS } from "../../src/object/requests.ts";
+import { undeleteObject } from "../../src/object/undelete.ts";
 
 export const BUCKET = "default" as BucketName;
 export const keyOf = (text: string) => text as ObjectKey;
@@ -33,6 +34,7 @@ export type TestStore = AsyncDisposable & {
   patch(key: string, patch: string): ReturnType<ObjectPatcher["patch"]>;
   fields(key: string, ...fields: string[]): Promise<{ json: string; fromHotPart: boolean }>;
   remove(key: string): Promise<boolean>;
+  undelete(key: string, preconditions?: Preconditions): ReturnType<typeof undeleteObject>;
   /** Closes and opens the store on the same folder. */
   reopen(): Promise<void>;
   /** Every blob on every node. */
@@ -107,6 +109,8 @@ export async function openTestStore(options: TestStoreOptions = {}): Promise<Tes
     },
     remove: async (key) =>
       (await deleteObject(store.deps, { bucket: BUCKET, key: keyOf(key), preconditions: NO_PRECONDITIONS })).existed,
+    undelete: (key, preconditions = NO_PRECONDITIONS) =>
+      undeleteObject(store.deps, { bucket: BUCKET, key: keyOf(key), preconditions }),
     async reopen() {
       await store.close();
       store = await openEmbeddedStore(config, system);

@@ -10,7 +10,13 @@ import { noise, openTestStore } from "../support/store.ts";
 
 const CHILD = join(import.meta.dirname, "../support/crash-child.ts");
 /** After these the record is committed: nothing but the new state is right. */
-const COMMITTED = new Set(["put.committed", "put.settled", "patch.committed", "delete.committed"]);
+const COMMITTED = new Set([
+  "put.committed",
+  "put.settled",
+  "patch.committed",
+  "delete.committed",
+  "undelete.committed",
+]);
 
 describe("kill -9 at every step of every kind of write", () => {
   for (const [name, write] of Object.entries(CRASH_WRITES) as [string, CrashWrite][]) {

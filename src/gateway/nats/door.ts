@@ -16,7 +16,7 @@ import { createFields, createGet, createHead, createList } from "./read-handlers
 import { isReplySafe } from "./request-headers.ts";
 import { serveMessage, type DoorHandler } from "./serve-message.ts";
 import { TransferBoard } from "./transfer-board.ts";
-import { createDelete, createPatch, createPut } from "./write-handlers.ts";
+import { createDelete, createPatch, createPut, createUndelete } from "./write-handlers.ts";
 
 export type NatsDoorParts = {
   readonly clock: Clock;
@@ -86,7 +86,7 @@ export async function startNatsDoor(parts: NatsDoorParts, settings: NatsDoorSett
   });
   const identity = {
     ...{ name: OBJECT_SERVICE, id: gatewayId, version, startedAtMs: clock.wallMs() },
-    description: "Kintsugi object store: put, get, head, delete, list, patch, fields",
+    description: "Kintsugi object store: put, get, head, delete, undelete, list, patch, fields",
     metadata: { gateway: processName },
   };
   subscriptions.push(...announceService(connection, identity, tallied, isReplySafe));
@@ -111,6 +111,7 @@ function createHandlers(deps: HandlerDeps): Record<Operation, DoorHandler> {
     get: createGet(deps),
     head: createHead(deps),
     delete: createDelete(deps),
+    undelete: createUndelete(deps),
     list: createList(deps),
     patch: createPatch(deps),
     fields: createFields(deps),

@@ -57,6 +57,14 @@ const OFFERS = {
     answerHeaders: ["requestId"],
     answerBody: '{"deleted":true}',
   },
+  undelete: {
+    about: "Brings a deleted object back, as a new version",
+    required: ["key"],
+    optional: [...ADDRESS, ...CONDITIONS],
+    body: "",
+    answerHeaders: ["requestId"],
+    answerBody: "receipt as JSON",
+  },
   list: {
     about: "One page of a bucket's objects in the byte order of their keys",
     required: [],
@@ -102,6 +110,7 @@ export const KNOWN_HEADERS: Readonly<Record<Operation, ReadonlySet<string>>> = {
   get: namesOf(OFFERS.get),
   head: namesOf(OFFERS.head),
   delete: namesOf(OFFERS.delete),
+  undelete: namesOf(OFFERS.undelete),
   list: namesOf(OFFERS.list),
   patch: namesOf(OFFERS.patch),
   fields: namesOf(OFFERS.fields),

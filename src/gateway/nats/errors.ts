@@ -39,6 +39,8 @@ export const FAULTS = {
   object_not_found: { serviceCode: 404, title: "Not found", open: true },
   precondition_failed: { serviceCode: 412, title: "Precondition failed", open: true },
   write_conflict: { serviceCode: 409, title: "Conflicting writes", open: true, retryAfterMs: 500 },
+  not_deleted: { serviceCode: 409, title: "Not deleted", open: true },
+  undelete_expired: { serviceCode: 410, title: "Gone", open: true },
   node_unknown: { serviceCode: 404, title: "No such node", open: true },
   node_in_use: { serviceCode: 409, title: "Node still in use", open: true },
   job_unknown: { serviceCode: 404, title: "No such job", open: true },

@@ -1,4 +1,4 @@
-/** The operations that change something: put, patch, delete. */
+/** The operations that change something: put, patch, delete, undelete. */
 import { createHash } from "node:crypto";
 import { StoreError } from "../../domain/errors.ts";
 import type { Receipt } from "../../domain/receipt.ts";
@@ -155,5 +155,12 @@ export function createDelete(deps: HandlerDeps): DoorHandler {
     const { existed } = await deps.api.delete({ ...addressOf(fields), preconditions: preconditionsOf(fields) });
     if (!existed) throw new StoreError("object_not_found", "There is no object of this name");
     respond(plainHeaders(requestId), jsonOf({ deleted: true }));
+  };
+}
+
+export function createUndelete(deps: HandlerDeps): DoorHandler {
+  return async ({ fields, requestId, respond }) => {
+    const receipt = await deps.api.undelete({ ...addressOf(fields), preconditions: preconditionsOf(fields) });
+    respond(plainHeaders(requestId), jsonOf(receipt));
   };
 }

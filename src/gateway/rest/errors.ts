@@ -35,6 +35,8 @@ export const PROBLEMS = {
   object_not_found: { status: 404, title: "Not found", open: true },
   precondition_failed: { status: 412, title: "Precondition failed", open: true },
   write_conflict: { status: 409, title: "Conflicting writes", open: true, retryAfterS: 1 },
+  not_deleted: { status: 409, title: "Not deleted", open: true },
+  undelete_expired: { status: 410, title: "Gone", open: true },
   node_unknown: { status: 404, title: "No such node", open: true },
   node_in_use: { status: 409, title: "Node still in use", open: true },
   job_unknown: { status: 404, title: "No such job", open: true },

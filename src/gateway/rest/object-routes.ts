@@ -18,10 +18,13 @@ import { bucketOf, decodeOnce, keyOfPath, parseQuery, pathOfKey } from "./target
 /** Bodies up to this size are handed over whole: no stream, no second turn of the event loop. */
 const COLLECT_BYTES_MAX = 64 * 1_024;
 const INFO_SUFFIX = "/info";
+const UNDELETE_PATTERN = /(?:^|&)undelete(?:=|&|$)/;
 
 export type ObjectRoutes = {
   readonly put: RestHandler;
   readonly write: RestHandler;
+  /** A put, or with `?undelete` what undoes a delete. */
+  readonly post: RestHandler;
   readonly get: (prefix: string) => RestHandler;
   readonly patch: RestHandler;
   readonly delete: (prefix: string) => RestHandler;
@@ -35,11 +38,13 @@ export type ObjectRouteDeps = {
 };
 
 export function createObjectRoutes(deps: ObjectRouteDeps): ObjectRoutes {
+  const put: RestHandler = (request) => {
+    const parameters = parseQuery(request.query, ["bucket", "strategy", "consistency"]);
+    return putFromRequest(deps, request, keyOfPath(request.path, "/objects/"), parameters);
+  };
   return {
-    put: (request) => {
-      const parameters = parseQuery(request.query, ["bucket", "strategy", "consistency"]);
-      return putFromRequest(deps, request, keyOfPath(request.path, "/objects/"), parameters);
-    },
+    put,
+    post: (request) => (UNDELETE_PATTERN.test(request.query) ? undeleteFromRequest(deps, request) : put(request)),
     write: (request) => {
       const parameters = parseQuery(request.query, ["key", "bucket", "strategy", "consistency"]);
       if (parameters.key === undefined) throw new StoreError("parameter_invalid", "The parameter key is missing");
@@ -244,6 +249,18 @@ async function deleteFromRequest(deps: ObjectRouteDeps, request: RestRequest, pr
   const { existed } = await deps.api.delete({ bucket, key, preconditions });
   if (!existed) throw notFound();
   await exchange.send(204, ["X-Request-Id", requestId], null);
+}
+
+async function undeleteFromRequest(deps: ObjectRouteDeps, request: RestRequest): Promise<void> {
+  const { exchange, requestId, path, query } = request;
+  refuseBody(exchange);
+  const key = keyOfPath(path, "/objects/");
+  const parameters = parseQuery(query, ["bucket", "undelete"]);
+  if (parameters.undelete !== "") throw new StoreError("parameter_invalid", "The parameter undelete takes no value");
+  const preconditions = preconditionsOf(exchange.incoming);
+  deps.admitWrite(exchange);
+  const receipt = await deps.api.undelete({ bucket: bucketOf(parameters), key, preconditions });
+  await sendReceipt(exchange, requestId, receipt);
 }
 
 async function sendNotModified({ exchange, requestId }: RestRequest, stored: StoredRecord): Promise<void> {

@@ -56,7 +56,7 @@ function listRoutes(deps: RouterDeps): Route[] {
   const objectHandlers = {
     GET: objects.get("/objects/"),
     PUT: objects.put,
-    POST: objects.put,
+    POST: objects.post,
     PATCH: objects.patch,
     DELETE: objects.delete("/objects/"),
   };

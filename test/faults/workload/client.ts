@@ -5,7 +5,7 @@ import type { Seeded } from "../../support/load/seeded.ts";
 import type { Action, Condition, Value } from "../checkers/register.ts";
 import type { Answered, HistoryRecorder, Meaning } from "../history/recorder.ts";
 import { contentOf, documentOf, HOT_FIELDS, patchOf, sha256Of, valueOfPlan } from "./content.ts";
-import { askGateway, noteOf, outcomeOfRefusal } from "./gateway-request.ts";
+import { askGateway, codeOf, noteOf, outcomeOfRefusal } from "./gateway-request.ts";
 import { KEY_KINDS, type KeyKind, type KeySlot, type KeySpace } from "./keys.ts";
 import { ObjectReader, tagOf } from "./object-reader.ts";
 import { drawBytes, type ByteBudget } from "./sizes.ts";
@@ -25,6 +25,8 @@ const KIND_SHARES: readonly (readonly [KeyKind, number])[] = [
   ["document", 0.25],
   ["archive", 0.25],
 ];
+
+const ABSENT: Action = { kind: "read", value: null };
 
 export type Gateway = { readonly name: string; readonly url: string };
 
@@ -81,7 +83,8 @@ export class TortureClient implements Disposable {
     const slot = this.#world.keys.pick(random, kind, this.#index, this.#world.clients);
     if (choice < 0.4) return await this.#read(slot);
     if (kind === "register") return await this.#put(slot, null);
-    if (choice < 0.5) return await this.#delete(slot);
+    if (choice < 0.48) return await this.#delete(slot);
+    if (choice < 0.51) return await this.#undelete(slot);
     if (kind === "document" && choice < 0.8) return await this.#patch(slot);
     return await this.#put(slot, this.#condition(slot));
   }
@@ -119,17 +122,25 @@ export class TortureClient implements Disposable {
     const headers = { ...this.#headersOf(slot.key, condition), "content-type": "application/merge-patch+json" };
     const action: Action = { kind: "patch", fields, condition };
     const target = `/objects/${slot.key}`;
-    const notFound: Action = { kind: "read", value: null };
-    return await this.#write(slot, { method: "PATCH", target, action, options: { body, headers }, notFound });
+    return await this.#write(slot, { method: "PATCH", target, action, options: { body, headers }, notFound: ABSENT });
   }
 
   async #delete(slot: KeySlot): Promise<Answered> {
     const condition = this.#random.next() < 0.25 ? this.#seen(slot.key) : null;
     const headers = this.#headersOf(slot.key, condition);
     const action: Action = { kind: "delete", condition };
-    const notFound: Action = { kind: "read", value: null };
     const target = `/objects/${slot.key}`;
-    return await this.#write(slot, { method: "DELETE", target, action, options: { headers }, notFound });
+    return await this.#write(slot, { method: "DELETE", target, action, options: { headers }, notFound: ABSENT });
+  }
+
+  /** Of a content that this client has seen: so it is known what comes back, also where no answer comes. */
+  async #undelete(slot: KeySlot): Promise<Answered> {
+    const condition = this.#seen(slot.key);
+    if (condition?.kind !== "holds") return await this.#read(slot);
+    const headers = this.#headersOf(slot.key, condition);
+    const action: Action = { kind: "undelete", value: condition.value };
+    const target = `/objects/${slot.key}?undelete`;
+    return await this.#write(slot, { method: "POST", target, action, options: { headers }, notFound: ABSENT });
   }
 
   async #read(slot: KeySlot): Promise<Answered> {
@@ -201,6 +212,11 @@ export class TortureClient implements Disposable {
       return say("ok", action);
     }
     if (status === 404 && notFound !== null) return say("ok", notFound);
+    if (action.kind === "undelete") {
+      // What was deleted has another tag, or was given up: either way nothing is there.
+      if (status === 410 || status === 412) return say("ok", ABSENT);
+      if (codeOf(answer) === "not_deleted") return say("ok", { kind: "refused", condition: { kind: "absent" } });
+    }
     if (status === 412 && condition !== null) return say("ok", { kind: "refused", condition });
     const outcome = outcomeOfRefusal(answer);
     if (outcome === null) {

@@ -1,5 +1,6 @@
 /** One request to one gateway, with a patience of its own, and what its answer says about the request itself. */
 import type { Answer, RequestOptions, StoreClient } from "../../support/black-box/client.ts";
+import { problemOf } from "../../support/black-box/client.ts";
 import type { Answered } from "../history/recorder.ts";
 
 /** The connection was never made: whatever was asked for has not happened. */
@@ -29,6 +30,11 @@ export function outcomeOfRefusal({ status }: Answer): "failed" | "unknown" | nul
   // A write that may be stored is never answered with a conflict, nor one that was turned away at the door.
   if (status === 409 || status === 429) return "failed";
   return status >= 500 ? "unknown" : null;
+}
+
+/** Of an answer that tells of a failure. */
+export function codeOf(answer: Answer): string | null {
+  return answer.status < 400 ? null : problemOf(answer).code;
 }
 
 export function noteOf({ status, body }: Answer): string {
