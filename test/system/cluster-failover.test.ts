@@ -9,6 +9,7 @@ import {
   checkGateways,
   checkSettled,
   readHealth,
+  SOON_COLLECTED,
   underLoad,
   until,
   untilHealth,
@@ -28,7 +29,14 @@ describe("a cluster under load", () => {
 
   beforeAll(async () => {
     console.log(`cluster-failover: seed ${seed}; SEED=${seed} repeats the workload`);
-    cluster = await startCluster({ gateways: 3, nodes: 6, healers: 2, nats: 3, nginx: true });
+    cluster = await startCluster({
+      gateways: 3,
+      nodes: 6,
+      healers: 2,
+      nats: 3,
+      nginx: true,
+      settings: { healing: SOON_COLLECTED },
+    });
     inspector = await openInspector(cluster);
   }, TIMEOUT_MS);
 

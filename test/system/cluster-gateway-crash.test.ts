@@ -5,7 +5,7 @@
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { receiptOf, StoreClient } from "../support/black-box/client.ts";
 import { openInspector, type ClusterInspector } from "../support/cluster-inspector.ts";
-import { checkSettled, until } from "../support/cluster-load.ts";
+import { checkSettled, SOON_COLLECTED, until } from "../support/cluster-load.ts";
 import { startCluster, type LocalCluster } from "../support/cluster.ts";
 import { openExtraGateways, type ExtraGateways } from "../support/extra-gateway.ts";
 import { GATEWAY_WRITES, putBody, type GatewayWrite, type Outcome } from "../support/gateway-writes.ts";
@@ -37,7 +37,7 @@ describe("a gateway in the middle of a write", () => {
 
   beforeAll(async () => {
     console.log(`cluster-gateway-crash: seed ${seed}; SEED=${seed} repeats which writes are sent again`);
-    cluster = await startCluster({ gateways: 1, nodes: 6, healers: 1, nats: 3 });
+    cluster = await startCluster({ gateways: 1, nodes: 6, healers: 1, nats: 3, settings: { healing: SOON_COLLECTED } });
     inspector = await openInspector(cluster);
     gateways = openExtraGateways(cluster);
     steady = new StoreClient(cluster.url);

@@ -5,7 +5,14 @@
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { StoreClient } from "../support/black-box/client.ts";
 import { openInspector, type ClusterInspector } from "../support/cluster-inspector.ts";
-import { checkGateways, checkSettled, readHealth, until, untilHealth } from "../support/cluster-load.ts";
+import {
+  checkGateways,
+  checkSettled,
+  readHealth,
+  SOON_COLLECTED,
+  until,
+  untilHealth,
+} from "../support/cluster-load.ts";
 import { startCluster, type LocalCluster } from "../support/cluster.ts";
 import { CountedKeys } from "../support/load/counted-keys.ts";
 import { everyWrite, type EveryWrite } from "../support/load/every-write.ts";
@@ -34,6 +41,7 @@ const SETTINGS = {
   cluster: { metadataStreams: 2, bucketDefaults: { k: 2, m: 1 } },
   // What cannot be done is refused after these.
   timeouts: { metadataMs: 6_000, nodeMs: 4_000 },
+  healing: SOON_COLLECTED,
 };
 
 type World = AsyncDisposable & {
