@@ -1,4 +1,5 @@
 #!/usr/bin/env node
+import type { Maintenance } from "./cli/maintenance.ts";
 import { runCli } from "./cli/program.ts";
 import { systemClock } from "./lib/clock.ts";
 
@@ -18,18 +19,28 @@ const io = {
   clock: systemClock,
   signal: stop.signal,
 };
+const maintenance: Maintenance = {
+  async rebuildMetadata(config, call) {
+    return await (await import("./role/maintain.ts")).rebuildMetadata(config, call);
+  },
+};
 // Storage engine, threads and web server load for the roles that need them: the other commands start without.
-const exitCode = await runCli(process.argv.slice(2), io, async (role, config) => {
-  switch (role) {
-    case "all":
-      return await (await import("./role/all.ts")).runAll(config);
-    case "gateway":
-      return await (await import("./role/gateway.ts")).runGateway(config);
-    case "node":
-      return await (await import("./role/node.ts")).runNode(config);
-    case "healer":
-      return await (await import("./role/healer.ts")).runHealer(config);
-  }
-});
+const exitCode = await runCli(
+  process.argv.slice(2),
+  io,
+  async (role, config) => {
+    switch (role) {
+      case "all":
+        return await (await import("./role/all.ts")).runAll(config);
+      case "gateway":
+        return await (await import("./role/gateway.ts")).runGateway(config);
+      case "node":
+        return await (await import("./role/node.ts")).runNode(config);
+      case "healer":
+        return await (await import("./role/healer.ts")).runHealer(config);
+    }
+  },
+  maintenance,
+);
 // Ends also what would keep the process alive, such as an open stdin, but not before all output is out.
 process.stdout.write("", () => process.exit(exitCode));

@@ -7,15 +7,21 @@ import type { ClientOptions } from "./command.ts";
 import type { ConfigOptions } from "./config-commands.ts";
 import { EXIT, describeFailure, usageError } from "./exit.ts";
 import { OutputClosed, type CliIo } from "./io.ts";
+import type { Maintenance } from "./maintenance.ts";
 import { addHeal, addNodes } from "./operator-commands.ts";
 import type { Role, RunStore } from "./serve.ts";
 
 export const URL_DEFAULT = "http://127.0.0.1:8000";
 
 /** Runs one command line, without program name. Resolves with the exit code; every failure is one line on stderr. */
-export async function runCli(operands: readonly string[], io: CliIo, runStore: RunStore): Promise<number> {
+export async function runCli(
+  operands: readonly string[],
+  io: CliIo,
+  runStore: RunStore,
+  maintenance: Maintenance,
+): Promise<number> {
   let exitCode: number = EXIT.ok;
-  const program = buildProgram(io, runStore, (code) => (exitCode = code));
+  const program = buildProgram(io, runStore, maintenance, (code) => (exitCode = code));
   try {
     await program.parseAsync(operands, { from: "user" });
     return exitCode;
@@ -33,7 +39,7 @@ type Finish = (exitCode: number) => void;
 /** Options as commander hands them over, before they become those of a command. */
 type Raw = Readonly<Record<string, unknown>>;
 
-function buildProgram(io: CliIo, runStore: RunStore, finish: Finish): Command {
+function buildProgram(io: CliIo, runStore: RunStore, maintenance: Maintenance, finish: Finish): Command {
   const program = new Command("kintsugi")
     .description("An object store for device fleets. `kintsugi serve` starts one, the other commands talk to it.")
     .exitOverride()
@@ -46,6 +52,7 @@ function buildProgram(io: CliIo, runStore: RunStore, finish: Finish): Command {
   addTransfers(program, io, finish);
   addQueries(program, io, finish);
   addHeal(program, { io, finish, urlDefault: URL_DEFAULT });
+  addMaintenance(program, io, maintenance, finish);
   addConfig(program, io, finish);
   return program;
 }
@@ -150,6 +157,24 @@ function addQueries(program: Command, io: CliIo, finish: Finish): void {
   clientCommand(program, "status", "show the health of the store and its nodes").action(async (raw: Raw) =>
     finish(await (await import("./status.ts")).runStatus(io, clientOptions(raw))),
   );
+}
+
+function addMaintenance(program: Command, io: CliIo, maintenance: Maintenance, finish: Finish): void {
+  withConfigOptions(
+    program
+      .command("rebuild-metadata")
+      .description("make lost metadata anew from what the nodes hold: of the store in --data-dir, or of a cluster")
+      .option("--cluster", "of a cluster, whose nodes run and whose gateways and healers do not")
+      .option("--nodes <count>", "how many nodes the cluster has")
+      .option("--dry-run", "only tell what would come of it")
+      .option("--force", "although there is metadata"),
+  )
+    .addOption(jsonOption())
+    .action(async (raw: Raw) => {
+      const flags = { cluster: raw["cluster"] === true, dryRun: raw["dryRun"] === true, force: raw["force"] === true };
+      const options = { ...configOptions(raw), ...flags, nodes: textOf(raw, "nodes"), json: raw["json"] === true };
+      finish(await (await import("./maintenance.ts")).runRebuild(io, options, maintenance));
+    });
 }
 
 function addConfig(program: Command, io: CliIo, finish: Finish): void {

@@ -11,13 +11,13 @@ import type { NatsPinBoard } from "../membership/nats-pin-board.ts";
 import { openPinBoard } from "../membership/nats-pin-board.ts";
 import type { NatsMetadataStore } from "../metadata/nats-metadata-store.ts";
 import { openNatsMetadataStore } from "../metadata/nats-metadata-store.ts";
-import { ensureMetadataStreams } from "../metadata/nats-metadata-streams.ts";
 import type { NatsLink } from "../nats/nats-link.ts";
 import type { ReadPins } from "../object/read-pins.ts";
 import type { NatsWal } from "../wal/nats-wal.ts";
 import { ensureWalStream, openNatsWal } from "../wal/nats-wal.ts";
 import { openNatsWorkQueue } from "../work/nats-work-queue.ts";
 import type { WorkQueue } from "../work/work-queue.ts";
+import { metadataLost } from "./incarnation.ts";
 import { clusterSecretOf, joinMembers, linkToCluster } from "./join-cluster.ts";
 import { createReadPins } from "./object-paths.ts";
 import { processLoad } from "./process-load.ts";
@@ -58,13 +58,14 @@ export async function openClusterPorts(
   open: AsyncDisposableStack,
 ): Promise<ClusterPorts> {
   await openDataDir(config, system, open);
-  const link = await linkToCluster(config, system, self.role, open);
-  const { metadataStreams: streamCount } = config.cluster;
-  await Promise.all([ensureMetadataStreams(link, streamCount), ensureWalStream(link)]);
-  const indexDir = join(config.dataDir, "index");
   const { promise: indexFailed, resolve: failIndex } = Promise.withResolvers<StoreError>();
+  const link = await linkToCluster(config, system, self.role, failIndex, open);
+  const { metadataStreams: streamCount } = config.cluster;
+  await ensureWalStream(link);
+  const indexDir = join(config.dataDir, "index");
+  const whenReplaced = () => metadataLost("its streams were made anew while this process used them");
   const metadata = await openNatsMetadataStore(link, {
-    ...{ streamCount, indexDir, registry, onFailed: failIndex },
+    ...{ streamCount, indexDir, registry, whenReplaced, onFailed: failIndex },
     // Healers read only where a write was left unfinished.
     following: self.role === "healer" ? "on-demand" : "always",
   });

@@ -22,6 +22,7 @@ import { createMemoryWorkQueue } from "../work/memory-work-queue.ts";
 import { openLmdbWal } from "../wal/lmdb-wal.ts";
 import { createEmbeddedView } from "./cluster-view.ts";
 import { openEmbeddedHealing } from "./healing.ts";
+import { requireOwnMetadata } from "./incarnation.ts";
 import {
   bindObjectApi,
   createContentCache,
@@ -52,14 +53,15 @@ const NODE_STATE_POLL_MS = 500;
 
 /**
  * Builds the embedded store: every part in this process, on LMDB. What is opened first is closed last.
- * @throws {StoreError} `data_dir_locked`, `storage_error`, `format_unknown`
+ * @throws {StoreError} `data_dir_locked`, `metadata_lost`, `storage_error`, `format_unknown`
  */
 export async function openEmbeddedStore(config: Config, system: System): Promise<EmbeddedStore> {
   const open = new AsyncDisposableStack();
   try {
     await openDataDir(config, system, open);
-    const { metadata, wal, failed } = await openMetadata(config, system, open);
+    const { environment, metadata, wal, failed } = await openMetadata(config, system, open);
     const { membership, stores } = await openNodes(config, system, open);
+    await requireOwnMetadata(config, system, { environment, metadata, wal, stores });
     const nodes: ReadonlyMap<NodeName, BlobStore> = new Map(stores.map((store) => [store.node, store]));
     const registry = createRegistry();
     const queue = createMemoryWorkQueue({ clock: system.clock });
@@ -104,7 +106,7 @@ async function openMetadata(config: Config, { clock, logger }: System, open: Asy
   open.defer(() => metadata.close());
   const wal = openLmdbWal({ environment, clock });
   open.defer(() => wal.close());
-  return { metadata, wal, failed };
+  return { environment, metadata, wal, failed };
 }
 
 async function openNodes(config: Config, { clock, logger }: System, open: AsyncDisposableStack) {

@@ -1,17 +1,20 @@
 import type { Config } from "../config.ts";
-import { StoreError } from "../domain/errors.ts";
+import { isStoreError, StoreError } from "../domain/errors.ts";
 import type { NodeState, ProcessRole } from "../domain/node-info.ts";
 import { claimAccount } from "../healer/nats-events-stream.ts";
 import { joinClusterSettings } from "../membership/nats-cluster-settings.ts";
 import type { NatsMembership } from "../membership/nats-membership.ts";
 import { joinNatsMembership } from "../membership/nats-membership.ts";
 import type { NatsLink } from "../nats/nats-link.ts";
+import { NatsIncarnation } from "../metadata/nats-incarnation.ts";
 import { openNatsLink } from "../nats/nats-link.ts";
 import { requireSafeServers } from "../nats/nats-server-check.ts";
+import { incarnationFile } from "./incarnation.ts";
 import type { System } from "./system.ts";
 import { addressOf, identityOf, processNameOf, programVersion } from "./system.ts";
 
 const CONNECT_MS = 10_000;
+const INCARNATION_CHECK_MS = 10_000;
 
 /** The secret that the processes of a cluster prove to each other. @throws {StoreError} `config_invalid` */
 export function clusterSecretOf({ credentials }: Config): string {
@@ -25,9 +28,55 @@ export function clusterSecretOf({ credentials }: Config): string {
 /**
  * Connects to NATS and makes sure that this process fits in: servers that keep what they acknowledge, an account that
  * no other cluster has, the same secret and the same settings as everyone else. Closed with `open`.
- * @throws {StoreError} `nats_unavailable`, `nats_unsafe`, `cluster_mismatch`, `config_invalid`
+ * `onLost` is told when the metadata turns out to be gone later.
+ * @throws {StoreError} `nats_unavailable`, `nats_unsafe`, `cluster_mismatch`, `metadata_lost`, `config_invalid`
  */
 export async function linkToCluster(
+  config: Config,
+  system: System,
+  role: ProcessRole,
+  onLost: (cause: StoreError) => void,
+  open: AsyncDisposableStack,
+): Promise<NatsLink> {
+  const link = await openCheckedLink(config, system, role, open);
+  const file = incarnationFile(config);
+  // Opened for every look: the bucket may be gone with everything else.
+  const check = async () => (await NatsIncarnation.open(link)).join(role, config.cluster.metadataStreams, file);
+  await check();
+  open.use(watchIncarnation(system, check, onLost));
+  return link;
+}
+
+/** Looks again now and then: a node hears so that its metadata is made anew, and everybody that it is gone. */
+function watchIncarnation(
+  { clock, logger }: System,
+  check: () => Promise<void>,
+  onLost: (cause: StoreError) => void,
+): Disposable {
+  let isClosed = false;
+  let timer = clock.startTimer(INCARNATION_CHECK_MS, look);
+  function look(): void {
+    void check()
+      .catch((cause: unknown) => {
+        if (!isStoreError(cause)) throw cause;
+        if (isClosed) return;
+        if (cause.code === "metadata_lost") onLost(cause);
+        else logger.debug({ code: cause.code }, "the incarnation of the metadata could not be looked at");
+      })
+      .finally(() => {
+        if (!isClosed) timer = clock.startTimer(INCARNATION_CHECK_MS, look);
+      });
+  }
+  return {
+    [Symbol.dispose]() {
+      isClosed = true;
+      timer.cancel();
+    },
+  };
+}
+
+/** The same without a look at the metadata, for whoever makes it anew. */
+export async function openCheckedLink(
   config: Config,
   system: System,
   role: ProcessRole,

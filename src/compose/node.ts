@@ -42,7 +42,7 @@ export async function openNode(
   const { promise: failed, resolve: fail } = Promise.withResolvers<StoreError>();
   try {
     await openDataDir(config, system, open);
-    const link = await linkToCluster(config, system, "node", open);
+    const link = await linkToCluster(config, system, "node", fail, open);
     const { clock, random, logger } = system;
     const registry = createRegistry();
     const opened = await openLmdbBlobStore({

@@ -5,6 +5,7 @@
  * | key                         | value                                                                |
  * |-----------------------------|----------------------------------------------------------------------|
  * | 00 "revision"               | the last revision given, written with the batch that used it         |
+ * | 00 "incarnation"            | name of this metadata, which the data that belongs to it remembers    |
  * | 00 "stream" index           | the place reached in a stream, in an index that follows streams      |
  * | 01 bucket 00 key            | current record (`stored-value.ts`)                                   |
  * | 02 bucket 00 key 00 version | reserved for versions kept beside the current one                    |
@@ -19,6 +20,7 @@ import { successorOf } from "./list-page.ts";
 import type { BucketSummary } from "./metadata-store.ts";
 
 const REVISION_KEY = Buffer.from("\u0000revision");
+const INCARNATION_KEY = Buffer.from("\u0000incarnation");
 const STREAMS_START = Buffer.from("\u0000stream");
 const SUMMARIES_START = Buffer.of(3);
 const SMALL_FORMAT_VERSION = 1;
@@ -49,6 +51,15 @@ export function readRevision(db: LmdbDatabase): Revision {
 
 export function putRevision(db: LmdbDatabase, revision: Revision): void {
   void db.put(REVISION_KEY, encodeSmall(revision));
+}
+
+/** Null where it was never named. */
+export function readIncarnation(db: LmdbDatabase): string | null {
+  return db.getBinary(INCARNATION_KEY)?.toString("latin1", 1) ?? null;
+}
+
+export function putIncarnation(db: LmdbDatabase, incarnation: string): void {
+  void db.put(INCARNATION_KEY, Buffer.concat([Buffer.of(SMALL_FORMAT_VERSION), Buffer.from(incarnation, "latin1")]));
 }
 
 /** @throws {StoreError} `format_unknown` */

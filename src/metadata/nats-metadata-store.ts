@@ -41,6 +41,11 @@ export type NatsMetadataOptions = {
    * which spares the servers and itself most of the work. Its first read after a quiet time waits for what it missed.
    */
   readonly following: "always" | "on-demand";
+  /**
+   * Asked when a stream is another one than it was, where that must not be: what to fail with. Without it the index
+   * begins anew.
+   */
+  readonly whenReplaced?: () => StoreError;
   /** Told once when the index met a storage error or a format it does not know; the process must then start anew. */
   readonly onFailed?: (cause: StoreError) => void;
 };
@@ -222,6 +227,8 @@ class NatsBackedStore implements NatsMetadataStore {
 
   /** The streams share one index, so when one of them is another than it was, all are followed anew. */
   #rebuild(stream: number, reason: string, createdAt: string | null): void {
+    const { whenReplaced } = this.#options;
+    if (createdAt !== null && whenReplaced !== undefined) return this.#fail(whenReplaced());
     this.#link.logger.error({ stream, reason }, "the metadata index is made anew from the streams");
     if (createdAt !== null) this.#createdAt[stream] = createdAt;
     try {

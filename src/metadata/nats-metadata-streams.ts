@@ -6,8 +6,9 @@ import { crc32 } from "node:zlib";
 import type { JetStreamManager, StreamConfig } from "@nats-io/jetstream";
 import { DiscardPolicy, JetStreamApiError, RetentionPolicy, StorageType, jetstreamManager } from "@nats-io/jetstream";
 import { StoreError } from "../domain/errors.ts";
-import type { BucketName, ObjectKey } from "../domain/ids.ts";
+import type { BucketName, ObjectKey, Revision } from "../domain/ids.ts";
 import { deadlineIn, remainingMs } from "../lib/deadline.ts";
+import { untilAnswered } from "../nats/nats-kv.ts";
 import type { NatsLink } from "../nats/nats-link.ts";
 
 /** Servers that have just started need this long to elect who places streams. */
@@ -30,11 +31,30 @@ export function metadataStreamOf(bucket: BucketName, key: ObjectKey, streamCount
  */
 export async function ensureMetadataStreams(link: NatsLink, streamCount: number): Promise<void> {
   const manager = await jetstreamManager(link.connection, { checkAPI: false, timeout: REQUEST_MS_MAX });
-  for (let index = 0; index < streamCount; index += 1) await ensureStream(link, manager, index);
+  for (let index = 0; index < streamCount; index += 1) await ensureStream(link, manager, streamConfigOf(link, index));
 }
 
-async function ensureStream(link: NatsLink, manager: JetStreamManager, index: number): Promise<void> {
-  const wanted = streamConfigOf(link, index);
+/**
+ * Throws the metadata streams away where they are there, and makes empty ones whose revisions begin at `firstRevision`.
+ * @throws {StoreError} `nats_unavailable`
+ */
+export async function recreateMetadataStreams(
+  link: NatsLink,
+  streamCount: number,
+  firstRevision: Revision,
+): Promise<void> {
+  const manager = await jetstreamManager(link.connection, { checkAPI: false, timeout: REQUEST_MS_MAX });
+  for (let index = 0; index < streamCount; index += 1) {
+    await untilAnswered(link, deadlineIn(link.clock, ENSURE_MS_MAX), "remove a metadata stream", async () => {
+      await manager.streams.delete(link.names.metadataStream(index)).catch((cause: unknown) => {
+        if (!isApiError(cause, STREAM_NOT_FOUND)) throw cause;
+      });
+    });
+    await ensureStream(link, manager, { ...streamConfigOf(link, index), first_seq: firstRevision });
+  }
+}
+
+async function ensureStream(link: NatsLink, manager: JetStreamManager, wanted: MetadataStreamConfig): Promise<void> {
   const deadline = deadlineIn(link.clock, ENSURE_MS_MAX);
   for (;;) {
     try {

@@ -19,7 +19,7 @@ const EXIT_CLEAN = 0;
 const EXIT_BUG = 70;
 /** A storage error was met: the disk is to be looked after. */
 const EXIT_FENCED = 74;
-/** The process does not fit into its cluster: another one has its name. */
+/** The process does not fit into its cluster: another one has its name, or the metadata is not that of its data. */
 const EXIT_MISPLACED = 78;
 
 export type Lifecycle = {
@@ -53,7 +53,7 @@ export function createLifecycle(logger: Logger, stop: () => Promise<void>): Life
       void close(EXIT_BUG);
     },
     onFailed(cause) {
-      if (cause.code === "name_taken") {
+      if (cause.code === "name_taken" || cause.code === "metadata_lost") {
         logger.error({ code: cause.code }, cause.message);
         void close(EXIT_MISPLACED);
         return;

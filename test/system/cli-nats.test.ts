@@ -15,7 +15,7 @@ import { startTestDoor, type TestDoor } from "../support/nats-door.ts";
 import { startNats, type NatsCluster } from "../support/nats.ts";
 import { cleanEnvironment, commandOf } from "../support/serve.ts";
 import { openTestStore, type TestStore } from "../support/store.ts";
-import { run, temporaryDirectory, type RunOptions } from "../unit/cli/run.ts";
+import { NO_MAINTENANCE, run, temporaryDirectory, type RunOptions } from "../unit/cli/run.ts";
 
 const MAIN = join(import.meta.dirname, "../../src/main.ts");
 
@@ -50,7 +50,12 @@ async function watchOneLine(operands: readonly string[]): Promise<{ exitCode: nu
     clock: systemClock,
     signal: stop.signal,
   };
-  const exitCode = await runCli(["watch", "--nats", url, ...operands], io, () => Promise.reject(new Error("no store")));
+  const exitCode = await runCli(
+    ["watch", "--nats", url, ...operands],
+    io,
+    () => Promise.reject(new Error("no store")),
+    NO_MAINTENANCE,
+  );
   return { exitCode, text: String(stdout.read()), stderr: String(stderr.read() ?? "") };
 }
 
