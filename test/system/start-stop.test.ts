@@ -146,7 +146,7 @@ describe("a clean stop", () => {
     expect(await endLeftovers(mark)).toEqual([]);
     expect(await readdir(temporary)).toEqual([]);
     const names = await readdir(dataDir, { recursive: true });
-    expect(names.filter((name) => !/^(metadata|nodes|healing)(\/|$)/.test(name))).toEqual([]);
+    expect(names.filter((name) => !/^(metadata|nodes|healing|incarnation)(\/|$)/.test(name))).toEqual([]);
     expect(names.filter((name) => /\.sock$|\.tmp$|\/\.[^/]*$/.test(name))).toEqual([]);
     expect(store.logs()).not.toMatch(/"level":[45]0/);
 
