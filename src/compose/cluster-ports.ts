@@ -9,6 +9,7 @@ import type { NodeInfo, ProcessRole } from "../domain/node-info.ts";
 import type { NatsMembership } from "../membership/nats-membership.ts";
 import type { NatsPinBoard } from "../membership/nats-pin-board.ts";
 import { openPinBoard } from "../membership/nats-pin-board.ts";
+import { NatsIncarnation } from "../metadata/nats-incarnation.ts";
 import type { NatsMetadataStore } from "../metadata/nats-metadata-store.ts";
 import { openNatsMetadataStore } from "../metadata/nats-metadata-store.ts";
 import type { NatsLink } from "../nats/nats-link.ts";
@@ -17,7 +18,7 @@ import type { NatsWal } from "../wal/nats-wal.ts";
 import { ensureWalStream, openNatsWal } from "../wal/nats-wal.ts";
 import { openNatsWorkQueue } from "../work/nats-work-queue.ts";
 import type { WorkQueue } from "../work/work-queue.ts";
-import { metadataLost } from "./incarnation.ts";
+import { incarnationFile } from "./incarnation.ts";
 import { clusterSecretOf, joinMembers, linkToCluster } from "./join-cluster.ts";
 import { createReadPins } from "./object-paths.ts";
 import { processLoad } from "./process-load.ts";
@@ -63,7 +64,7 @@ export async function openClusterPorts(
   const { metadataStreams: streamCount } = config.cluster;
   await ensureWalStream(link);
   const indexDir = join(config.dataDir, "index");
-  const whenReplaced = () => metadataLost("its streams were made anew while this process used them");
+  const whenReplaced = () => whenStreamsReplaced(config, link, self.role);
   const metadata = await openNatsMetadataStore(link, {
     ...{ streamCount, indexDir, registry, whenReplaced, onFailed: failIndex },
     // Healers read only where a write was left unfinished.
@@ -86,6 +87,13 @@ export async function openClusterPorts(
   const nodes = connectNodes(config, system, membership, registry, open);
   const failed = Promise.race([membership.lost, indexFailed]);
   return { link, metadata, wal, queue, membership, nodes, pins, remotePins, failed };
+}
+
+/** Null where they are still those of the metadata that this process belongs to. */
+async function whenStreamsReplaced(config: Config, link: NatsLink, role: ProcessRole): Promise<StoreError | null> {
+  const incarnation = await NatsIncarnation.open(link);
+  await incarnation.join(role, config.cluster.metadataStreams, incarnationFile(config));
+  return null;
 }
 
 /** A client for every node that is known, and for those that come. */

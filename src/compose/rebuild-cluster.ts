@@ -56,20 +56,20 @@ export async function rebuildCluster(
   const deps = { clock: system.clock, nodes, scratch, waitMs: config.timeouts.nodeMs, onProgress };
   const collected = await collectStates(deps);
   if (options.dryRun) return await rebuildRecords(deps, collected, null);
-  await recreateMetadataStreams(link, streamCount, firstRevisionAfter(collected));
+  const name = await chooseName(incarnation);
+  await recreateMetadataStreams(link, streamCount, { incarnation: name, firstRevision: firstRevisionAfter(collected) });
   const indexDir = join(config.dataDir, "rebuild", "index");
   const metadata = await openNatsMetadataStore(link, { streamCount, indexDir, registry: null, following: "always" });
   open.defer(() => metadata.close());
   const report = await rebuildRecords(deps, collected, metadata);
-  await conclude(incarnation, streamCount);
+  await conclude(incarnation, name);
   return report;
 }
 
 async function hasMetadata(config: Config, link: NatsLink, incarnation: NatsIncarnation): Promise<boolean> {
   const streamCount = config.cluster.metadataStreams;
   const { entry } = await incarnation.read();
-  const made = await incarnation.streamsMade(streamCount);
-  if (entry?.state !== "ready" || entry.streams.join() !== made.join()) return false;
+  if (entry?.state !== "ready" || !(await incarnation.areStreamsOf(entry.name, streamCount))) return false;
   const indexDir = join(config.dataDir, "rebuild-index");
   const metadata = await openNatsMetadataStore(link, { streamCount, indexDir, registry: null, following: "always" });
   try {
@@ -84,19 +84,23 @@ async function announce(incarnation: NatsIncarnation): Promise<void> {
   for (;;) {
     const { entry, revision } = await incarnation.read();
     if (entry?.state === "rebuilding") return;
-    const met = entry === null ? [] : [entry.name, ...entry.succeeds];
+    const met = entry?.state === "ready" ? [entry.name, ...entry.succeeds] : [];
     if (await incarnation.replace({ state: "rebuilding", met }, revision)) return;
   }
 }
 
-async function conclude(incarnation: NatsIncarnation, streamCount: number): Promise<void> {
-  const streams = await incarnation.streamsMade(streamCount);
+/** What everybody remembers goes on under its name: nobody has to learn another one before the next loss. */
+async function chooseName(incarnation: NatsIncarnation): Promise<string> {
+  const { entry } = await incarnation.read();
+  const met = entry?.state === "rebuilding" ? entry.met : [];
+  return met.length === 1 ? (met[0] as string) : incarnation.newName();
+}
+
+async function conclude(incarnation: NatsIncarnation, name: string): Promise<void> {
   for (;;) {
     const { entry, revision } = await incarnation.read();
     const succeeds = entry?.state === "rebuilding" ? entry.met : [];
-    // What everybody remembers goes on under its name: nobody has to learn another one before the next loss.
-    const name = succeeds.length === 1 ? (succeeds[0] as string) : incarnation.newName();
-    if (await incarnation.replace({ state: "ready", name, succeeds, streams }, revision)) return;
+    if (await incarnation.replace({ state: "ready", name, succeeds }, revision)) return;
   }
 }
 

@@ -1,10 +1,11 @@
 /**
- * Which metadata the cluster has, by name and by the streams that hold it. Processes remember the name beside their data, so
- * that nobody goes on with streams that were made anew, as if nothing had ever been stored.
+ * Which metadata the cluster has: a name, which its streams bear and processes remember beside their data, so that nobody goes
+ * on with streams that were made anew, as if nothing had ever been stored.
  *
  * | the entry                | a process that remembers                     | does                                          |
  * |--------------------------|----------------------------------------------|-----------------------------------------------|
- * | none                     | nothing                                      | makes the streams and the entry               |
+ * | none                     | nothing                                      | makes the entry, then the streams             |
+ * | making                   | anything                                     | waits; makes them where the maker is too slow |
  * | none                     | a name                                       | refuses                                       |
  * | ready, its streams there | nothing, the name, or one that it succeeds   | goes on, and remembers the name               |
  * | ready                    | another name, or meets other streams         | refuses                                       |
@@ -16,20 +17,15 @@ import { z } from "zod";
 import { StoreError } from "../domain/errors.ts";
 import { createMessageCodec } from "../domain/message-codec.ts";
 import type { ProcessRole } from "../domain/node-info.ts";
-import { deadlineIn } from "../lib/deadline.ts";
+import { deadlineIn, remainingMs } from "../lib/deadline.ts";
 import { openKv, replaceKv, untilAnswered } from "../nats/nats-kv.ts";
 import type { NatsLink } from "../nats/nats-link.ts";
-import { ensureMetadataStreams } from "./nats-metadata-streams.ts";
+import { ensureMetadataStreams, incarnationOf } from "./nats-metadata-streams.ts";
 
 export type Incarnation =
-  | {
-      readonly state: "ready";
-      readonly name: string;
-      /** Names of the metadata that this one was made from. */
-      readonly succeeds: readonly string[];
-      /** When each stream was made. */
-      readonly streams: readonly string[];
-    }
+  | { readonly state: "making"; readonly name: string; readonly maker: string }
+  /** `succeeds`: names of the metadata that this one was made from. */
+  | { readonly state: "ready"; readonly name: string; readonly succeeds: readonly string[] }
   | { readonly state: "rebuilding"; readonly met: readonly string[] };
 
 /** What this process remembers beside its data. */
@@ -39,7 +35,8 @@ const names = z.array(z.string());
 const incarnationCodec = createMessageCodec<Incarnation>(
   "the incarnation of the metadata",
   z.discriminatedUnion("state", [
-    z.object({ state: z.literal("ready"), name: z.string(), succeeds: names, streams: names }),
+    z.object({ state: z.literal("making"), name: z.string(), maker: z.string() }),
+    z.object({ state: z.literal("ready"), name: z.string(), succeeds: names }),
     z.object({ state: z.literal("rebuilding"), met: names }),
   ]),
 );
@@ -47,6 +44,8 @@ const incarnationCodec = createMessageCodec<Incarnation>(
 const KEY = "incarnation";
 const JOIN_MS = 60_000;
 const REQUEST_MS_MAX = 5_000;
+const MAKER_MS_MAX = 20_000;
+const MAKER_LOOK_MS = 100;
 const STREAM_NOT_FOUND = 10_059;
 
 export class NatsIncarnation {
@@ -73,9 +72,11 @@ export class NatsIncarnation {
       const { entry, revision } = await this.read();
       if (entry === null) {
         if (remembered !== null) throw this.#lost("there is no trace of it");
-        await ensureMetadataStreams(this.#link, streamCount);
-        const streams = await this.streamsMade(streamCount);
-        await this.replace({ state: "ready", name: this.newName(), succeeds: [], streams }, revision);
+        await this.replace({ state: "making", name: this.newName(), maker: this.#link.processName }, revision);
+        continue;
+      }
+      if (entry.state === "making") {
+        await this.#make(entry, revision, streamCount);
         continue;
       }
       if (entry.state === "rebuilding") {
@@ -87,8 +88,9 @@ export class NatsIncarnation {
       if (remembered !== null && remembered !== entry.name && !entry.succeeds.includes(remembered)) {
         throw this.#lost("the metadata there is not the one that the data of this process belongs to");
       }
-      const made = await this.streamsMade(streamCount);
-      if (made.join() !== entry.streams.join()) throw this.#lost("its streams are gone, or were made anew");
+      if (!(await this.areStreamsOf(entry.name, streamCount))) {
+        throw this.#lost("its streams are gone, or were made anew");
+      }
       if (remembered !== entry.name) await memory.write(entry.name);
       return;
     }
@@ -109,21 +111,37 @@ export class NatsIncarnation {
     return (await this.#answered("write the incarnation of the metadata", replaced)) !== null;
   }
 
-  /** When each stream was made; "" for one that is not there. */
-  async streamsMade(streamCount: number): Promise<string[]> {
+  /** One makes them: two at once would each give them an age of its own. */
+  async #make(entry: Incarnation & { state: "making" }, revision: number, streamCount: number): Promise<void> {
+    const { clock, processName } = this.#link;
+    if (entry.maker !== processName) {
+      const deadline = deadlineIn(clock, MAKER_MS_MAX);
+      while (remainingMs(clock, deadline) > 0) {
+        await clock.sleep(MAKER_LOOK_MS);
+        if ((await this.read()).revision !== revision) return;
+      }
+    }
+    await ensureMetadataStreams(this.#link, streamCount, entry.name);
+    await this.replace({ state: "ready", name: entry.name, succeeds: [] }, revision);
+  }
+
+  /** Whether all streams are there, and bear this name. */
+  async areStreamsOf(name: string, streamCount: number): Promise<boolean> {
     const manager = await jetstreamManager(this.#link.connection, { checkAPI: false, timeout: REQUEST_MS_MAX });
-    const madeAt = async (index: number): Promise<string> => {
+    const isOf = async (index: number): Promise<boolean> => {
       try {
-        return String((await manager.streams.info(this.#link.names.metadataStream(index))).created);
+        const { config } = await manager.streams.info(this.#link.names.metadataStream(index));
+        return incarnationOf(config) === name;
       } catch (cause) {
         // Anything else, such as a stream without a leader, proves nothing.
-        if (cause instanceof JetStreamApiError && cause.code === STREAM_NOT_FOUND) return "";
+        if (cause instanceof JetStreamApiError && cause.code === STREAM_NOT_FOUND) return false;
         throw cause;
       }
     };
-    return await this.#answered("look at the metadata streams", () =>
-      Promise.all(Array.from({ length: streamCount }, (_, index) => madeAt(index))),
+    const verdicts = await this.#answered("look at the metadata streams", () =>
+      Promise.all(Array.from({ length: streamCount }, (_, index) => isOf(index))),
     );
+    return verdicts.every(Boolean);
   }
 
   newName(): string {

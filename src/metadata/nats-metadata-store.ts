@@ -42,10 +42,10 @@ export type NatsMetadataOptions = {
    */
   readonly following: "always" | "on-demand";
   /**
-   * Asked when a stream is another one than it was, where that must not be: what to fail with. Without it the index
-   * begins anew.
+   * Asked when a stream seems to be another one than it was: what to fail with, or null to begin anew with the index, as it
+   * does without it.
    */
-  readonly whenReplaced?: () => StoreError;
+  readonly whenReplaced?: () => Promise<StoreError | null>;
   /** Told once when the index met a storage error or a format it does not know; the process must then start anew. */
   readonly onFailed?: (cause: StoreError) => void;
 };
@@ -128,7 +128,7 @@ class NatsBackedStore implements NatsMetadataStore {
           metrics: this.#metrics,
           following: options.following,
           onApplied: (values) => this.#watch.tell(values),
-          onReplaced: (reason, created) => this.#rebuild(stream, reason, created),
+          onReplaced: (reason, created) => void this.#meetReplaced(stream, reason, created),
           onFailed: (cause) => this.#fail(cause),
         }),
     );
@@ -225,10 +225,26 @@ class NatsBackedStore implements NatsMetadataStore {
     return this.#streams[metadataStreamOf(bucket, key, this.#options.streamCount)] as MetadataStream;
   }
 
+  /** Until it is known whose the stream is nothing is answered. */
+  async #meetReplaced(stream: number, reason: string, createdAt: string | null): Promise<void> {
+    const { whenReplaced } = this.#options;
+    if (createdAt === null || whenReplaced === undefined) return this.#rebuild(stream, reason, createdAt);
+    if (this.#refusal !== null) return;
+    const refusal = unavailable("its streams are looked at");
+    this.#refusal = refusal;
+    const failure = await whenReplaced().catch((cause: unknown) => {
+      if (isStoreError(cause)) return cause;
+      throw cause;
+    });
+    // Closed meanwhile.
+    if (this.#refusal !== refusal) return;
+    this.#refusal = null;
+    if (failure === null) this.#rebuild(stream, reason, createdAt);
+    else this.#fail(failure);
+  }
+
   /** The streams share one index, so when one of them is another than it was, all are followed anew. */
   #rebuild(stream: number, reason: string, createdAt: string | null): void {
-    const { whenReplaced } = this.#options;
-    if (createdAt !== null && whenReplaced !== undefined) return this.#fail(whenReplaced());
     this.#link.logger.error({ stream, reason }, "the metadata index is made anew from the streams");
     if (createdAt !== null) this.#createdAt[stream] = createdAt;
     try {

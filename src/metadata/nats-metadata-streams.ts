@@ -17,6 +17,7 @@ const ENSURE_RETRY_MS = 250;
 const REQUEST_MS_MAX = 5_000;
 /** Nothing here is told apart by message ids, so nothing is worth remembering; this is the least a server takes. */
 const DUPLICATE_WINDOW_NANOS = 100_000_000;
+const INCARNATION_FIELD = "kintsugi_incarnation";
 const STREAM_NOT_FOUND = 10_059;
 const STREAM_NAME_IN_USE = 10_058;
 
@@ -25,13 +26,21 @@ export function metadataStreamOf(bucket: BucketName, key: ObjectKey, streamCount
   return crc32(`${bucket}\u0000${key}`) % streamCount;
 }
 
+/** The name of the metadata that a stream belongs to; null for one from before there were names. */
+export function incarnationOf(config: StreamConfig): string | null {
+  return config.metadata?.[INCARNATION_FIELD] ?? null;
+}
+
 /**
- * Makes the metadata streams, or checks those that exist. Waits while the servers have no leader yet.
+ * Makes the metadata streams under a name, or checks those that exist and gives it to them where they have none. Waits while
+ * the servers have no leader yet.
  * @throws {StoreError} `cluster_mismatch` a stream is not as this process needs it; `nats_unavailable`
  */
-export async function ensureMetadataStreams(link: NatsLink, streamCount: number): Promise<void> {
+export async function ensureMetadataStreams(link: NatsLink, streamCount: number, incarnation: string): Promise<void> {
   const manager = await jetstreamManager(link.connection, { checkAPI: false, timeout: REQUEST_MS_MAX });
-  for (let index = 0; index < streamCount; index += 1) await ensureStream(link, manager, streamConfigOf(link, index));
+  for (let index = 0; index < streamCount; index += 1) {
+    await ensureStream(link, manager, streamConfigOf(link, index, incarnation));
+  }
 }
 
 /**
@@ -41,7 +50,7 @@ export async function ensureMetadataStreams(link: NatsLink, streamCount: number)
 export async function recreateMetadataStreams(
   link: NatsLink,
   streamCount: number,
-  firstRevision: Revision,
+  { incarnation, firstRevision }: { readonly incarnation: string; readonly firstRevision: Revision },
 ): Promise<void> {
   const manager = await jetstreamManager(link.connection, { checkAPI: false, timeout: REQUEST_MS_MAX });
   for (let index = 0; index < streamCount; index += 1) {
@@ -50,7 +59,7 @@ export async function recreateMetadataStreams(
         if (!isApiError(cause, STREAM_NOT_FOUND)) throw cause;
       });
     });
-    await ensureStream(link, manager, { ...streamConfigOf(link, index), first_seq: firstRevision });
+    await ensureStream(link, manager, { ...streamConfigOf(link, index, incarnation), first_seq: firstRevision });
   }
 }
 
@@ -59,7 +68,10 @@ async function ensureStream(link: NatsLink, manager: JetStreamManager, wanted: M
   for (;;) {
     try {
       const { config } = await findOrAdd(manager, wanted);
-      return checkConfig(config, wanted);
+      checkConfig(config, wanted);
+      if (incarnationOf(config) !== null) return;
+      await manager.streams.update(wanted.name, { ...config, metadata: { ...config.metadata, ...wanted.metadata } });
+      return;
     } catch (cause) {
       if (cause instanceof StoreError) throw cause;
       if (remainingMs(link.clock, deadline) === 0) {
@@ -91,7 +103,7 @@ async function findOrAdd(manager: JetStreamManager, wanted: MetadataStreamConfig
 
 type MetadataStreamConfig = Partial<StreamConfig> & { readonly name: string };
 
-function streamConfigOf({ names, streamReplicas }: NatsLink, index: number): MetadataStreamConfig {
+function streamConfigOf({ names, streamReplicas }: NatsLink, index: number, incarnation: string): MetadataStreamConfig {
   return {
     name: names.metadataStream(index),
     subjects: [names.metadataSubjects(index)],
@@ -105,6 +117,7 @@ function streamConfigOf({ names, streamReplicas }: NatsLink, index: number): Met
     // Answers of a replica that lags behind would be stale.
     allow_direct: false,
     duplicate_window: DUPLICATE_WINDOW_NANOS,
+    metadata: { [INCARNATION_FIELD]: incarnation },
   };
 }
 

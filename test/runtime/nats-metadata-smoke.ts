@@ -37,7 +37,7 @@ const link = await openNatsLink(
   { clock: systemClock, random: systemRandom, logger: silentLogger },
 );
 try {
-  await ensureMetadataStreams(link, STREAMS);
+  await ensureMetadataStreams(link, STREAMS, "smoke");
   await writeManyAtOnce();
   await checkReopened();
   console.log("ok");

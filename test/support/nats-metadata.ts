@@ -50,7 +50,7 @@ export async function makeNatsMetadata(nats: NatsCluster, streamCount = 2): Prom
   async function open(options: OpenOptions = {}): Promise<MetadataProcess> {
     const name = `process-${processes.length + 1}`;
     const link = await linkTo(nats, clusterName, name, options);
-    if (processes.length === 0) await ensureMetadataStreams(link, streamCount);
+    if (processes.length === 0) await ensureMetadataStreams(link, streamCount, "test");
     const indexDir = options.indexDir ?? join(parent, name);
     const { onFailed, following = "always", through = (direct) => direct } = options;
     const openStore = () =>

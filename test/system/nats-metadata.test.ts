@@ -318,17 +318,17 @@ describe("ensureMetadataStreams()", () => {
   test("takes streams that are there, and refuses one that loses records", async () => {
     await using metadata = await makeNatsMetadata(nats, 1);
     const { link } = await metadata.open();
-    await ensureMetadataStreams(link, 1);
+    await ensureMetadataStreams(link, 1, "test");
     const manager = await jetstreamManager(link.connection);
     await manager.streams.update(link.names.metadataStream(0), { max_age: 3_600_000_000_000 });
-    await expect(ensureMetadataStreams(link, 1)).rejects.toMatchObject({ code: "cluster_mismatch" });
+    await expect(ensureMetadataStreams(link, 1, "test")).rejects.toMatchObject({ code: "cluster_mismatch" });
   });
 
   test("refuses fewer replicas than this process was told to use", async () => {
     await using metadata = await makeNatsMetadata(nats, 1);
     const { link } = await metadata.open();
     const strict = { ...link, streamReplicas: 3 };
-    await expect(ensureMetadataStreams(strict, 1)).rejects.toMatchObject({ code: "cluster_mismatch" });
+    await expect(ensureMetadataStreams(strict, 1, "test")).rejects.toMatchObject({ code: "cluster_mismatch" });
   });
 
   test("metadataStreamOf() gives a key the same stream for ever", () => {
@@ -378,5 +378,5 @@ async function overwrite(indexDir: string, from: number, to: number): Promise<vo
 async function recreateStreams({ link }: MetadataProcess): Promise<void> {
   const manager = await jetstreamManager(link.connection);
   for (const stream of [0, 1]) await manager.streams.delete(link.names.metadataStream(stream));
-  await ensureMetadataStreams(link, 2);
+  await ensureMetadataStreams(link, 2, "test");
 }
