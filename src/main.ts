@@ -23,6 +23,9 @@ const maintenance: Maintenance = {
   async rebuildMetadata(config, call) {
     return await (await import("./role/maintain.ts")).rebuildMetadata(config, call);
   },
+  async checkNodes(dataDir, onProgress) {
+    return await (await import("./role/maintain.ts")).checkNodes(dataDir, onProgress);
+  },
 };
 // Storage engine, threads and web server load for the roles that need them: the other commands start without.
 const exitCode = await runCli(

@@ -25,6 +25,8 @@ export type VolumeHooks = {
   onFailure(volume: LmdbVolume, cause: unknown): void;
 };
 
+export type VolumeMode = "read-write" | "read-only";
+
 const DATA_FILE = "data.mdb";
 const READERS_MAX = 512;
 const SNAPSHOT_MS_MAX = 2;
@@ -60,7 +62,7 @@ export async function createVolumeFile(volumesDir: string, number: number, bound
   const staging = join(volumesDir, `.new-${number}`);
   await rm(staging, { recursive: true, force: true });
   await mkdir(staging);
-  await openDatabase(volumeDataFile(staging), boundBytes).close();
+  await openDatabase(volumeDataFile(staging), boundBytes, "read-write").close();
   const file = await openFile(volumeDataFile(staging), "r+");
   try {
     await file.truncate(boundBytes);
@@ -95,7 +97,7 @@ export function isFileFault(cause: unknown): boolean {
   return typeof code === "number" && FILE_FAULTS.has(code);
 }
 
-function openDatabase(path: string, boundBytes: number): RootDatabase<Buffer, Buffer> {
+function openDatabase(path: string, boundBytes: number, mode: VolumeMode): RootDatabase<Buffer, Buffer> {
   return open<Buffer, Buffer>({
     path,
     keyEncoding: "binary",
@@ -104,6 +106,7 @@ function openDatabase(path: string, boundBytes: number): RootDatabase<Buffer, Bu
     maxReaders: READERS_MAX,
     separateFlushed: true,
     overlappingSync: false,
+    ...(mode === "read-only" ? { readOnly: true } : {}),
   });
 }
 
@@ -135,9 +138,16 @@ export class LmdbVolume {
   #fillShare = FILL_SHARE;
 
   /** Opens a volume whose header was found sound. */
-  static async open(dir: string, number: number, boundBytes: number, hooks: VolumeHooks): Promise<LmdbVolume> {
+  static async open(
+    dir: string,
+    number: number,
+    boundBytes: number,
+    hooks: VolumeHooks,
+    mode: VolumeMode = "read-write",
+  ): Promise<LmdbVolume> {
     const inode = (await stat(volumeDataFile(dir))).ino;
-    const volume = new LmdbVolume(dir, number, boundBytes, inode, hooks);
+    const db = openDatabase(volumeDataFile(dir), boundBytes, mode);
+    const volume = new LmdbVolume(db, dir, number, boundBytes, inode, hooks);
     try {
       volume.#readState();
     } catch (cause) {
@@ -147,14 +157,21 @@ export class LmdbVolume {
     return volume;
   }
 
-  private constructor(dir: string, number: number, boundBytes: number, inode: number, hooks: VolumeHooks) {
+  private constructor(
+    db: RootDatabase<Buffer, Buffer>,
+    dir: string,
+    number: number,
+    boundBytes: number,
+    inode: number,
+    hooks: VolumeHooks,
+  ) {
     this.number = number;
     this.dir = dir;
     this.boundBytes = boundBytes;
     this.#hooks = hooks;
     this.#file = volumeDataFile(dir);
     this.#inode = inode;
-    this.#db = openDatabase(this.#file, boundBytes);
+    this.#db = db;
     this.#db.on("beforecommit", () => {
       this.#writeCounters();
       // Right after this lmdb-js begins the transaction and makes a promise of its own for it, which nobody holds: its

@@ -3,7 +3,7 @@ import { join } from "node:path";
 import type { BlobId } from "../domain/ids.ts";
 import type { Logger } from "../lib/logger.ts";
 import { createVolumeFile, isFileFault, LmdbVolume, volumeDataFile, volumePath } from "./lmdb-volume.ts";
-import type { VolumeHooks } from "./lmdb-volume.ts";
+import type { VolumeHooks, VolumeMode } from "./lmdb-volume.ts";
 import type { Seal } from "./seal.ts";
 import { parseSeal } from "./seal.ts";
 import { readVolumeHeader } from "./volume-header.ts";
@@ -22,6 +22,8 @@ export type VolumeSetDeps = {
 };
 
 export type FoundSeal = { readonly volume: LmdbVolume; readonly seal: Seal };
+
+export type UnsoundVolume = { readonly name: string; readonly reason: string };
 
 const VOLUME_PATTERN = /^\d{6,}$/;
 
@@ -71,6 +73,26 @@ export class VolumeSet {
     }
     this.#active = this.#newestFirst.find((volume) => volume.admits(0)) ?? null;
     if (this.#active === null) await this.grow();
+  }
+
+  /** Opens what is sound and changes nothing. Answers which volumes are not, and why. */
+  async openToRead(): Promise<UnsoundVolume[]> {
+    const unsound: UnsoundVolume[] = [];
+    for (const name of (await readdir(this.#volumesDir)).sort()) {
+      if (!VOLUME_PATTERN.test(name)) continue;
+      const header = await readVolumeHeader(volumeDataFile(volumePath(this.#volumesDir, Number(name))));
+      if (header.verdict !== "sound") {
+        unsound.push({ name, reason: header.reason });
+        continue;
+      }
+      await this.#adopt(Number(name), header.mapBytes, "read-only").catch((cause: unknown) => {
+        if (!isFileFault(cause)) throw cause;
+        unsound.push({ name, reason: `LMDB cannot open it: ${String(cause)}` });
+      });
+    }
+    const quarantined = await readdir(this.#quarantineDir).catch(() => []);
+    this.#quarantinedCount = quarantined.length;
+    return unsound;
   }
 
   /** The seal of a blob, as views that the next read overwrites; null when no volume holds it. @throws {StoreError} `blob_damaged` */
@@ -213,9 +235,9 @@ export class VolumeSet {
     this.#deps.logger.warn({ volume: number, bytes }, "Extended a volume that had lost unused space at its end");
   }
 
-  async #adopt(number: number, boundBytes: number): Promise<LmdbVolume> {
+  async #adopt(number: number, boundBytes: number, mode: VolumeMode = "read-write"): Promise<LmdbVolume> {
     const path = volumePath(this.#volumesDir, number);
-    const volume = await LmdbVolume.open(path, number, boundBytes, this.#deps.hooks);
+    const volume = await LmdbVolume.open(path, number, boundBytes, this.#deps.hooks, mode);
     this.#byNumber.set(number, volume);
     this.#newestFirst = [...this.#byNumber.values()].sort((a, b) => b.number - a.number);
     return volume;

@@ -19,6 +19,22 @@ export type RebuildSummary = {
   readonly unreadableCount: number;
 };
 
+/** What a look at a node's volumes found. */
+export type NodeSummary = {
+  readonly node: string;
+  readonly volumes: number;
+  readonly blobs: number;
+  readonly payloadBytes: number;
+  /** Begun and never sealed; the next start sweeps them. */
+  readonly unsealed: number;
+  /** Set aside by an earlier start. */
+  readonly quarantined: number;
+  readonly unsound: readonly { readonly name: string; readonly reason: string }[];
+  readonly damagedBlobs: number;
+  /** The first of them. */
+  readonly damages: readonly { readonly id: string; readonly cellIndex: number | null; readonly reason: string }[];
+};
+
 export type RebuildCall = {
   /** Of a cluster how many nodes it has; null for a store in one process. */
   readonly nodes: number | null;
@@ -30,6 +46,8 @@ export type RebuildCall = {
 /** What is done to stored data while no store runs on it. */
 export type Maintenance = {
   rebuildMetadata(config: Config, call: RebuildCall): Promise<RebuildSummary>;
+  /** Of a node, or of all nodes of a store in one process. */
+  checkNodes(dataDir: string, onProgress: RebuildCall["onProgress"]): Promise<readonly NodeSummary[]>;
 };
 
 export type RebuildOptions = ConfigOptions & {
@@ -79,5 +97,35 @@ function describe(summary: RebuildSummary, dryRun: boolean): string[] {
     lines.push(`Of ${summary.unreadableCount} objects too little is there to read them:`);
     lines.push(...summary.unreadable.map((name) => `  ${displayText(name)}`));
   }
+  return lines;
+}
+
+/** `kintsugi fsck DIR` */
+export async function runFsck(io: CliIo, dir: string, json: boolean, maintenance: Maintenance): Promise<ExitCode> {
+  const progress = startWorkProgress(io, "checking");
+  try {
+    const onProgress = (done: number, total: number | null, unit: string) => void progress.show(done, total, unit);
+    const nodes = await maintenance.checkNodes(dir, onProgress);
+    progress.stop();
+    const lines = nodes.flatMap((node) => (json ? [JSON.stringify(node)] : describeNode(node)));
+    await writeLine(io.stdout, lines.join("\n"));
+    const isWhole = nodes.every(({ damagedBlobs, unsound }) => damagedBlobs === 0 && unsound.length === 0);
+    return isWhole ? EXIT.ok : EXIT.damaged;
+  } finally {
+    progress.stop();
+  }
+}
+
+function describeNode(summary: NodeSummary): string[] {
+  const { node, volumes, blobs, payloadBytes, unsealed, quarantined, unsound, damages, damagedBlobs } = summary;
+  const verdict = damagedBlobs === 0 && unsound.length === 0 ? "whole" : "DAMAGED";
+  const lines = [`${node}  ${verdict}: ${blobs} blobs, ${formatBytes(payloadBytes)}, in ${volumes} volumes`];
+  if (unsealed > 0) lines.push(`  ${unsealed} blobs were never finished; the next start sweeps them`);
+  if (quarantined > 0) lines.push(`  ${quarantined} volumes were set aside earlier`);
+  for (const { name, reason } of unsound) lines.push(`  volume ${name}: ${reason}`);
+  for (const { id, cellIndex, reason } of damages) {
+    lines.push(`  ${id}${cellIndex === null ? "" : ` cell ${cellIndex}`}: ${reason}`);
+  }
+  if (damagedBlobs > damages.length) lines.push(`  ... ${damagedBlobs} damaged blobs in all`);
   return lines;
 }

@@ -160,6 +160,13 @@ function addQueries(program: Command, io: CliIo, finish: Finish): void {
 }
 
 function addMaintenance(program: Command, io: CliIo, maintenance: Maintenance, finish: Finish): void {
+  program
+    .command("fsck <dir>")
+    .description("read all that a stopped node, or a stopped store, holds and say what is damaged; changes nothing")
+    .addOption(jsonOption())
+    .action(async (dir: string, raw: Raw) =>
+      finish(await (await import("./maintenance.ts")).runFsck(io, dir, raw["json"] === true, maintenance)),
+    );
   withConfigOptions(
     program
       .command("rebuild-metadata")

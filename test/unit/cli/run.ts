@@ -18,6 +18,7 @@ export type RunOptions = {
 
 export const NO_MAINTENANCE: Maintenance = {
   rebuildMetadata: () => Promise.reject(new Error("nothing is stored here")),
+  checkNodes: () => Promise.reject(new Error("nothing is stored here")),
 };
 
 /** One command in this process, as a user would run it. */
