@@ -67,6 +67,7 @@ export type HealingConfig = {
   readonly compactBytesPerSecond: number | null;
   readonly balanceEveryMs: number;
   readonly balanceSpread: number;
+  readonly balanceBytesMin: number;
   readonly heatReadsMin: number;
   readonly heatCopiesMax: number;
   readonly heatCoolMs: number;

@@ -23,6 +23,7 @@ import type { NodeName } from "../domain/ids.ts";
 import type { WorkKind } from "../domain/work.ts";
 import type { Audit } from "../healer/audit.ts";
 import { createAudit } from "../healer/audit.ts";
+import { createBalance } from "../healer/balance.ts";
 import { createBuryExecutor } from "../healer/bury.ts";
 import { createCollectMetrics } from "../healer/collect-metrics.ts";
 import { createCollectExecutor } from "../healer/collect.ts";
@@ -353,13 +354,21 @@ function openLeaderTracks({ config, deps, queue, isLost, keep }: Shared, reports
   const scratchPath = join(config.dataDir, "audit");
   const audit = createAudit({ ...deps, queue, isLost, orphanGraceMs, undeleteMs, scratchPath });
   const keeper = createRecordKeeper({ ...deps, queue, keepRecordsMs, keep });
+  const { balanceSpread: spread, balanceBytesMin: bytesMin } = config.healing;
   const drain = createDrain({ ...deps, queue });
+  const balance = createBalance({ ...deps, queue, drain, bounds: { spread, bytesMin }, everyMs: balanceEveryMs });
   const { heatReadsMin: readsMin, heatCopiesMax: copiesMax, heatCoolMs: coolMs } = config.healing;
   const bounds = { readsMin, copiesMax, coolMs };
   const heat = createHeat({ ...deps, queue, reports, bounds, scanEveryMs: balanceEveryMs });
   const tracks: readonly TrackWork[] = [
     auditTrack(audit),
-    { track: "balance", works: [drain], throttle: null, figures: () => drain.figures() },
+    {
+      track: "balance",
+      works: [balance],
+      throttle: null,
+      figures: () => balance.figures(),
+      runNow: () => balance.runNow(),
+    },
     { track: "heat", works: [heat], throttle: null, figures: () => heat.figures() },
     { track: "keep", works: [keeper], throttle: null, figures: () => keeper.figures() },
   ];

@@ -314,6 +314,11 @@ const rootShape = {
       0.1,
       "Nodes whose share of the bytes is off by no more than this part of it are left alone",
     ),
+    balanceBytesMin: setting(
+      size({ min: 0, max: 1_024 * GIB }),
+      64 * MIB,
+      "Nodes that hold no more than this above their share are left alone too",
+    ),
     heatReadsMin: setting(
       wholeNumber({ min: 1, max: 1_000_000_000 }),
       6_000,

@@ -139,7 +139,8 @@ class NodeDrain implements Drain {
   }
 }
 
-function setOn(record: ObjectRecord, id: BlobId, node: NodeName): BlobSet | null {
+/** The set of the record that has this blob on this node; null where none has. */
+export function setOn(record: ObjectRecord, id: BlobId, node: NodeName): BlobSet | null {
   const isHere = (set: BlobSet) => placedBlobsOf(set).some((blob) => blob.id === id && blob.node === node);
   return blobSetsOf(record.manifest).find(isHere) ?? null;
 }

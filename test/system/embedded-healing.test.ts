@@ -26,6 +26,40 @@ test("a node drains while the store runs, and drains on after a restart", async 
   expect(store.store.cluster.nodes().find(({ name }) => name === node2)?.state).toBe("live");
 });
 
+test("a node that comes into service fills up while clients write, and a run asked for ends", async () => {
+  await using store = await openTestStore({ flags: { "healing.balanceBytesMin": "0B" } });
+  await store.store.desk.drain(node2, true);
+  const bodies = new Map<string, Buffer>();
+  const write = async (from: number, count: number) => {
+    for (let n = from; n < from + count; n += 1) {
+      const strategy = n % 2 === 0 ? "replication" : "ec";
+      bodies.set(`k${n}`, noise(100_000, n + 1));
+      await store.put(`k${n}`, bodies.get(`k${n}`) as Buffer, { strategy, consistency: n % 2 === 0 ? null : "quorum" });
+    }
+  };
+  await write(0, 60);
+  /** As records name them: what has moved is freed later. */
+  const bytesOn = async () => {
+    const bytes = new Map([...store.store.deps.nodes.keys()].map((name) => [name, 0]));
+    const records = await store.store.deps.metadata.scan(null, 1_000, { atMs: Number.MAX_SAFE_INTEGER });
+    for (const { sizeBytes, redundancy, nodes } of records.flatMap(({ record }) => blobSetsOf(record.manifest))) {
+      const each = sizeBytes / (redundancy.scheme === "ec" ? redundancy.k : 1);
+      for (const name of nodes) if (name !== null) bytes.set(name, (bytes.get(name) ?? 0) + each);
+    }
+    return [...bytes.values()];
+  };
+  expect((await bytesOn())[1]).toBe(0);
+  await store.store.desk.drain(node2, false);
+  await write(60, 20);
+  const job = await store.store.desk.start("balance", null);
+  await expect.poll(async () => (await store.store.desk.job(job.id)).state, { ...POLL, timeout: 100_000 }).toBe("done");
+  const bytes = await bytesOn();
+  const share = bytes.reduce((sum, each) => sum + each, 0) / bytes.length;
+  expect(Math.max(...bytes)).toBeLessThan(share * 1.25);
+  expect(bytes[1]).toBeGreaterThan(share * 0.7);
+  for (const [key, body] of bodies) expect((await store.get(key))?.equals(body), key).toBe(true);
+}, 120_000);
+
 test("an object that is read often gets more copies", async () => {
   await using store = await openTestStore({ flags: { "healing.heatReadsMin": "10" } });
   const bytes = noise(200_000, 4);

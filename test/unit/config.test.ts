@@ -98,6 +98,7 @@ describe("loadConfig() sources", () => {
       "healing.compactBytesPerSecond": "2MiB",
       "healing.balanceEveryMs": "7m",
       "healing.balanceSpread": "0.2",
+      "healing.balanceBytesMin": "1MiB",
       "healing.heatReadsMin": "100",
       "healing.heatCopiesMax": "3",
       "healing.heatCoolMs": "8m",
