@@ -32,6 +32,8 @@ async function openDesk(isHeld: () => boolean = () => true) {
   const store = await openNatsHealingStore(link);
   const leading = await openTestLeading({ clock: systemClock, store, term: { token: 1, isHeld } });
   const server = serveDesk(link, { desk: leading.leading.desk, isHeld });
+  // Else the first question may be there before the server knows who answers.
+  await link.connection.flush();
   const desk = openNatsHealingDesk(other, { answerMs: 1_500 });
   return {
     ...{ desk, leading, server },

@@ -142,6 +142,8 @@ describe("requireSafeServers()", () => {
     await using nats = await startNats({ servers: 3 });
     await using process = await openRecorded(nats);
     const connected = process.link.connection.getServer();
+    // All three know each other before one of them goes.
+    await requireSafeServers(process.link, { monitorUrls: nats.monitorUrls, allowUnsafe: false });
     await nats.servers.find(({ url }) => !url.endsWith(connected))!.kill9();
     await requireSafeServers(process.link, { monitorUrls: nats.monitorUrls, allowUnsafe: false });
     expect(process.warnings).toEqual([]);
