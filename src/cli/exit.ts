@@ -66,6 +66,7 @@ const EXIT_BY_CODE = {
   undelete_expired: EXIT.notFound,
   node_unknown: EXIT.notFound,
   node_in_use: EXIT.preconditionFailed,
+  node_removed: EXIT.usage,
   job_unknown: EXIT.notFound,
   overloaded: EXIT.unavailable,
   rate_limited: EXIT.unavailable,

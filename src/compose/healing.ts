@@ -27,6 +27,7 @@ import { createBalance } from "../healer/balance.ts";
 import { createBuryExecutor } from "../healer/bury.ts";
 import { createCollectMetrics } from "../healer/collect-metrics.ts";
 import { createCollectExecutor } from "../healer/collect.ts";
+import { countNamedBlobs } from "../healer/count-named.ts";
 import { createDrain } from "../healer/drain.ts";
 import type { Leading, LeadingStatus, Term } from "../healer/healing.ts";
 import { createHeat } from "../healer/heat.ts";
@@ -151,7 +152,7 @@ export async function openClusterHealing(
         reportsOfOthers,
         mendedCount: () => shared.mendedCount() + mendedByOthers(membership, parts.deps.processName),
         setDraining: (node, draining) => membership.setDraining(node, draining),
-        removeNode: () => Promise.reject(new StoreError("node_in_use", "Nodes cannot be removed yet")),
+        removeNode: (node) => membership.removeNode(node),
       });
       leading = term;
       const server = serveDesk(link, { desk: term.desk, isHeld: () => grant.isHeld() });
@@ -224,7 +225,10 @@ export async function openEmbeddedHealing(
       await draining.change((found) => (isDraining ? [...others(found), node] : others(found)));
       membership.setDraining(node, isDraining);
     },
-    removeNode: () => Promise.reject(new StoreError("node_in_use", "Nodes cannot be removed yet")),
+    removeNode: (node) =>
+      Promise.reject(
+        new StoreError("node_in_use", `Node ${node} is empty: take it out of cluster.nodes and start the store again`),
+      ),
   });
   leading = term;
   open.use(term);
@@ -334,6 +338,7 @@ async function startTerm(
       audit: (scope) => audit.request(scope),
       mendedCount,
       verifyThrottle: shared.repairThrottle,
+      countNamed: (node) => countNamedBlobs(deps, node),
       onStep: metrics.onStep,
       onIncidentEnded: (incident) => incidents.ended(incident),
     },

@@ -34,6 +34,7 @@ export const ERROR_CODES = [
   "undelete_expired",
   "node_unknown",
   "node_in_use",
+  "node_removed",
   "job_unknown",
   // what the store could not do
   "overloaded",

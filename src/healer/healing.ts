@@ -41,6 +41,8 @@ export type LeadingParts = {
   readonly bounds: OverseerBounds;
   readonly setDraining: (node: NodeName, draining: boolean) => Promise<void>;
   readonly removeNode: (node: NodeName) => Promise<void>;
+  /** How many blobs of records are on the node; may stop counting once there are some. */
+  readonly countNamed: (node: NodeName) => Promise<number>;
   readonly onStep?: RunOptions["onStep"];
   readonly onIncidentEnded?: (incident: Incident) => void;
 };
@@ -107,9 +109,10 @@ export async function startLeading(parts: LeadingParts, term: Term): Promise<Lea
     ...(parts.onIncidentEnded === undefined ? {} : { onIncidentEnded: parts.onIncidentEnded }),
   });
   const overseeing = runInBackground(overseer, running);
-  const { setDraining, removeNode } = parts;
+  const { setDraining, removeNode, countNamed } = parts;
   const desk = createLeaderDesk({
-    ...{ leader: deps.processName, store, controls, ledger, jobs, overseer, reports, depth, setDraining, removeNode },
+    ...{ leader: deps.processName, store, controls, ledger, jobs, overseer, reports, depth },
+    ...{ setDraining, removeNode, countNamed },
     nodes: () => membership.snapshot(),
     wake: () => overseeing.wake(),
     isHeld: () => term.isHeld(),

@@ -27,6 +27,8 @@ export type LeaderDeskDeps = {
   readonly isHeld: () => boolean;
   readonly setDraining: (node: NodeName, draining: boolean) => Promise<void>;
   readonly removeNode: (node: NodeName) => Promise<void>;
+  /** How many blobs of records are on the node; may stop counting once there are some. */
+  readonly countNamed: (node: NodeName) => Promise<number>;
 };
 
 /** The desk in the process that leads: others reach it over NATS, the embedded store directly. */
@@ -83,7 +85,26 @@ export function createLeaderDesk(deps: LeaderDeskDeps): Omit<HealingDesk, "close
     async remove(node) {
       requireNode(node);
       requireTerm();
+      await requireUnused(deps, node);
+      requireTerm();
       await deps.removeNode(node);
     },
   };
+}
+
+/** By evidence alone: it takes no more writes, and no record names it. @throws {StoreError} `node_in_use` */
+async function requireUnused(deps: LeaderDeskDeps, node: NodeName): Promise<void> {
+  const state = deps.nodes().find(({ name }) => name === node)?.state;
+  if (state !== "draining" && state !== "down" && state !== "gone") {
+    throw new StoreError("node_in_use", `Node ${node} takes writes: drain it first, with kintsugi node drain ${node}`);
+  }
+  // Should it come back meanwhile, it still takes none.
+  await deps.setDraining(node, true);
+  const named = await deps.countNamed(node);
+  if (named === 0) return;
+  throw new StoreError(
+    "node_in_use",
+    `Node ${node} is still named by ${named} blobs or more: wait until they are moved or made anew elsewhere, see kintsugi heal status`,
+    { retriable: true, details: { node, named } },
+  );
 }

@@ -19,6 +19,8 @@ const memberSchema = z.object({
   draining: z.boolean(),
   /** It said goodbye: its name is free. */
   left: z.boolean(),
+  /** An operator has taken it out of the cluster for good: nobody has that name any more. Absent: no. */
+  removed: z.boolean().optional(),
   /** Wall clock of the process; for people. */
   startedAtMs: z.number(),
 });

@@ -25,6 +25,8 @@ export class MemberView {
   readonly #clock: AttendedClock;
   readonly #rules: HealthRules;
   readonly #members = new Map<string, Member>();
+  /** By an operator, for good. */
+  readonly #removed = new Set<string>();
   readonly #listeners = new Set<(nodes: readonly NodeInfo[]) => void>();
   #nodes: readonly NodeInfo[] = Object.freeze([]);
 
@@ -36,6 +38,12 @@ export class MemberView {
   /** Takes an entry of the register; one that is older than what is known changes nothing. */
   learn(key: MemberKey, revision: number, record: MemberRecord): void {
     const known = this.#members.get(idOf(key));
+    if (record.removed === true) {
+      if (known !== undefined && revision > known.revision) this.#members.delete(idOf(key));
+      this.#removed.add(idOf(key));
+      this.refresh();
+      return;
+    }
     if (known === undefined) {
       const health = unheard(this.#clock.nowMs());
       this.#members.set(idOf(key), { ...key, record, revision, health, uptimeMs: 0, load: {} });
@@ -52,7 +60,7 @@ export class MemberView {
   /** False when the register must know more of the sender than this view does. */
   hear(key: MemberKey, heartbeat: Heartbeat): boolean {
     const member = this.#members.get(idOf(key));
-    if (member === undefined) return false;
+    if (member === undefined) return this.#removed.has(idOf(key));
     if (heartbeat.instance !== member.record.instance) {
       // Somebody who lost the name to the one known here has just not noticed yet.
       return heartbeat.claim <= member.revision;

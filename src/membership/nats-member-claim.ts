@@ -5,6 +5,7 @@
  * | entry | then |
  * |---|---|
  * | none, or its process said goodbye | taken |
+ * | an operator has removed it | `node_removed` |
  * | of the same identity | taken: the data directory is locked, so that process is gone |
  * | of another identity, silent for long | taken |
  * | of another identity, heard twice | `name_taken`; once may be the last breath of one that has just died |
@@ -56,7 +57,7 @@ export type ClaimTiming = {
   readonly joinMs: number;
 };
 
-/** @throws {StoreError} `name_taken`, `nats_unavailable` */
+/** @throws {StoreError} `name_taken`, `node_removed`, `nats_unavailable` */
 export async function claimName(
   deps: ClaimDeps,
   key: MemberKey,
@@ -65,6 +66,7 @@ export async function claimName(
 ): Promise<RegisterEntry> {
   const { clock, attended, register, listener, ask } = deps;
   const change = (found: RegisterEntry | null): MemberRecord | null => {
+    if (found?.record.removed === true) throw nodeRemoved(key);
     const record = { ...own, draining: found?.record.draining ?? false, left: false };
     if (found === null || found.record.left || found.record.identity === own.identity) return record;
     const heard = listener.expect(found.record.instance);
@@ -78,6 +80,14 @@ export async function claimName(
     ask();
     await clock.sleep(timing.heartbeatMs / 2);
   }
+}
+
+export function nodeRemoved({ role, name }: MemberKey): StoreError {
+  return new StoreError(
+    "node_removed",
+    `The ${role} "${name}" was removed from the cluster: what it holds belongs to nobody any more. Give a new one another name (--name) and an empty data directory`,
+    { details: { role, name } },
+  );
 }
 
 export function nameTaken({ role, name }: MemberKey, holder: MemberRecord): StoreError {

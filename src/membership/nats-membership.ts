@@ -17,7 +17,7 @@ import type { MemberKey } from "./member-view.ts";
 import { MemberView } from "./member-view.ts";
 import type { Membership } from "./membership.ts";
 import { NatsMemberChannel } from "./nats-member-channel.ts";
-import { claimName, NameListener, nameTaken } from "./nats-member-claim.ts";
+import { claimName, NameListener, nameTaken, nodeRemoved } from "./nats-member-claim.ts";
 import type { RegisterEntry } from "./nats-member-register.ts";
 import { NatsMemberRegister } from "./nats-member-register.ts";
 import type { HealthRules } from "./node-health.ts";
@@ -54,7 +54,12 @@ export type NatsMembership = Membership & {
    * @throws {StoreError} `parameter_invalid` for a node that was never there, `nats_unavailable`
    */
   setDraining(node: NodeName, draining: boolean): Promise<void>;
-  /** Resolves with `name_taken` when another process has this one's name. Its holder must stop then; until closed it goes on watching. */
+  /**
+   * Takes a node out of the cluster for good: it is known no more, and refused when it comes back. Durable.
+   * @throws {StoreError} `parameter_invalid` for a node that was never there, `nats_unavailable`
+   */
+  removeNode(node: NodeName): Promise<void>;
+  /** Resolves with `node_removed`, or with `name_taken` when another process has this one's name. Its holder must stop then; until closed it goes on watching. */
   readonly lost: Promise<StoreError>;
 };
 
@@ -184,6 +189,15 @@ class RunningMembership implements NatsMembership {
     if (changed) this.#tell(changed);
   }
 
+  async removeNode(node: NodeName): Promise<void> {
+    const deadline = deadlineIn(this.#link.clock, WRITE_MS);
+    const changed = await this.#register?.change({ role: "node", name: node }, deadline, (found) => {
+      if (found === null) throw new StoreError("parameter_invalid", `No node is called "${node}"`);
+      return found.record.removed === true ? null : { ...found.record, removed: true };
+    });
+    if (changed) this.#tell(changed);
+  }
+
   async close(): Promise<void> {
     if (this.#closed) return;
     this.#closed = true;
@@ -206,6 +220,10 @@ class RunningMembership implements NatsMembership {
     const isNamesake = key.role === this.#key.role && key.name === this.#key.name;
     if (!isNamesake || this.#claim === 0) return;
     // Revisions below the claim are what the register said before.
+    if (record.removed === true && revision > this.#claim) {
+      this.#claim = 0;
+      return this.#lose(nodeRemoved(key));
+    }
     if (record.instance === this.#instance || revision < this.#claim) return;
     this.#claim = 0;
     this.#lose(nameTaken(key, record));

@@ -19,8 +19,10 @@ const EXIT_CLEAN = 0;
 const EXIT_BUG = 70;
 /** A storage error was met: the disk is to be looked after. */
 const EXIT_FENCED = 74;
-/** The process does not fit into its cluster: another one has its name, or the metadata is not that of its data. */
+/** The process does not fit into its cluster: another one has its name, it was removed, or the metadata is not that of its data. */
 const EXIT_MISPLACED = 78;
+
+const MISPLACED: ReadonlySet<StoreError["code"]> = new Set(["name_taken", "node_removed", "metadata_lost"]);
 
 export type Lifecycle = {
   readonly closed: Promise<number>;
@@ -53,7 +55,7 @@ export function createLifecycle(logger: Logger, stop: () => Promise<void>): Life
       void close(EXIT_BUG);
     },
     onFailed(cause) {
-      if (cause.code === "name_taken" || cause.code === "metadata_lost") {
+      if (MISPLACED.has(cause.code)) {
         logger.error({ code: cause.code }, cause.message);
         void close(EXIT_MISPLACED);
         return;

@@ -46,6 +46,8 @@ export type TestLeading = AsyncDisposable & {
   readonly audits: string[];
   /** What nodes tell of their tracks. */
   reports: readonly TrackReport[];
+  /** Blobs that records name on whatever node. */
+  named: number;
   /** Nodes drained, undrained and removed, in words. */
   readonly told: string[];
   readonly controls: () => HealingControls;
@@ -73,7 +75,7 @@ export async function openTestLeading(options: LeadingOptions): Promise<TestLead
   const audits: string[] = [];
   const told: string[] = [];
   let ids = 0;
-  const opened = { reports: [] as readonly TrackReport[] };
+  const opened = { reports: [] as readonly TrackReport[], named: 0 };
   const leading = await startLeading(
     {
       deps: {
@@ -90,7 +92,11 @@ export async function openTestLeading(options: LeadingOptions): Promise<TestLead
       reportsOfOthers: () => Promise.resolve(opened.reports),
       verifyThrottle: new Throttle(clock, null),
       bounds: { ...BOUNDS, ...options.bounds },
-      setDraining: async (node, draining) => void told.push(`${draining ? "drain" : "undrain"} ${node}`),
+      async setDraining(node, draining) {
+        membership.setDraining(node, draining);
+        told.push(`${draining ? "drain" : "undrain"} ${node}`);
+      },
+      countNamed: () => Promise.resolve(opened.named),
       removeNode: async (node) => void told.push(`remove ${node}`),
     },
     term,

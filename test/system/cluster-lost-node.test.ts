@@ -42,6 +42,20 @@ test(
     await expect.poll(async () => (await healing()).replicationLag, POLL).toBe(0);
     for (let n = 0; n < OBJECTS; n += 1) expect(await placesOf(n)).not.toContain(`"${lost?.name}"`);
 
+    // One that holds nothing any more can be taken out for good; one that takes writes cannot.
+    const remove = async (name = "") => {
+      const answer = await fetch(`${cluster.url}/cluster/nodes/${name}`, { method: "DELETE" });
+      return [answer.status, ((await answer.json()) as { code?: string }).code];
+    };
+    expect(await remove(wiped?.name)).toEqual([409, "node_in_use"]);
+    expect(await remove(lost?.name)).toEqual([200, undefined]);
+    const known = async () => {
+      const health = await (await fetch(`${cluster.url}/cluster/health`)).json();
+      return (health as { nodes: { name: string }[] }).nodes.map(({ name }) => name);
+    };
+    await expect.poll(known, POLL).not.toContain(lost?.name);
+    await expect(lost?.restart()).rejects.toThrow(/node_removed/);
+
     await wiped?.kill9();
     await rm(join(wiped?.dataDir as string, "blobs"), { recursive: true });
     await wiped?.restart();

@@ -43,6 +43,7 @@ export const FAULTS = {
   undelete_expired: { serviceCode: 410, title: "Gone", open: true },
   node_unknown: { serviceCode: 404, title: "No such node", open: true },
   node_in_use: { serviceCode: 409, title: "Node still in use", open: true },
+  node_removed: { serviceCode: 409, title: "Node removed", open: true },
   job_unknown: { serviceCode: 404, title: "No such job", open: true },
   overloaded: { serviceCode: 503, title: "Too busy", open: true, retryAfterMs: 500 },
   rate_limited: { serviceCode: 429, title: "Too many requests", open: true, retryAfterMs: 1_000 },

@@ -39,6 +39,7 @@ export const PROBLEMS = {
   undelete_expired: { status: 410, title: "Gone", open: true },
   node_unknown: { status: 404, title: "No such node", open: true },
   node_in_use: { status: 409, title: "Node still in use", open: true },
+  node_removed: { status: 409, title: "Node removed", open: true },
   job_unknown: { status: 404, title: "No such job", open: true },
   overloaded: { status: 503, title: "Too busy", open: true, retryAfterS: 1 },
   rate_limited: { status: 429, title: "Too many requests", open: true, retryAfterS: 1 },
