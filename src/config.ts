@@ -70,6 +70,7 @@ export type HealingConfig = {
   readonly balanceBytesMin: number;
   readonly heatReadsMin: number;
   readonly heatCopiesMax: number;
+  readonly heatBytesMax: number;
   readonly heatCoolMs: number;
 };
 

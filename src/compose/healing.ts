@@ -281,7 +281,7 @@ function openWork({ config, deps, queue, registry, isLost }: WorkParts, controls
     collect: unless("collect", createCollectExecutor({ ...deps, collectMetrics })),
     bury: unless("collect", createBuryExecutor({ ...deps, collectMetrics, undeleteMs })),
     keep_record: unless("keep", keep),
-    heat: unless("heat", createHeatExecutor({ ...deps, throttle, isLost })),
+    heat: unless("heat", createHeatExecutor({ ...deps, throttle, isLost, bytesMax: config.healing.heatBytesMax })),
   };
   const loop = createWorkLoop(
     { clock, logger, queue, executors, metrics: createWorkLoopMetrics(registry) },

@@ -324,7 +324,16 @@ const rootShape = {
       6_000,
       "Reads of one object in a minute, over all gateways, from which it gets more copies",
     ),
-    heatCopiesMax: setting(wholeNumber({ min: 0, max: 16 }), 2, "Copies that a hot object gets at most; 0 gives none"),
+    heatCopiesMax: setting(
+      wholeNumber({ min: 0, max: 16 }),
+      2,
+      "More copies that a hot object gets at most; 0 gives none. Erasure-coded content gets at least two whole ones",
+    ),
+    heatBytesMax: setting(
+      size({ min: 0, max: LIMITS.objectBytesMax }),
+      64 * MIB,
+      "Content that is larger gets no more copies, however often it is read",
+    ),
     heatCoolMs: setting(
       duration({ min: 1_000, max: 30 * 86_400_000 }),
       10 * 60_000,

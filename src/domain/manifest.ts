@@ -76,7 +76,12 @@ export type HotPart =
 export type Manifest =
   | { readonly strategy: "inline"; readonly bytes: Uint8Array }
   | { readonly strategy: "replication"; readonly body: BlobSet }
-  | { readonly strategy: "ec"; readonly body: BlobSet; readonly copy?: BlobSet }
+  | {
+      readonly strategy: "ec";
+      readonly body: BlobSet;
+      /** Whole copies beside the shards, while the object is hot. They may be missing at any time. */
+      readonly copy?: BlobSet;
+    }
   | {
       readonly strategy: "field_hybrid";
       readonly hot: HotPart;
@@ -84,7 +89,7 @@ export type Manifest =
       /** Lower-case hex. */
       readonly coldSha256: string;
       readonly layout: HybridLayout;
-      /** Of the cold part. */
+      /** The same of the cold part. */
       readonly copy?: BlobSet;
     };
 
@@ -102,6 +107,30 @@ export function blobSetsOf(manifest: Manifest): BlobSet[] {
       return [...(hot.kind === "blobs" ? [hot.blobs] : []), cold, ...(copy === undefined ? [] : [copy])];
     }
   }
+}
+
+/** Those without which it cannot be read. */
+export function contentSetsOf(manifest: Manifest): BlobSet[] {
+  return blobSetsOf(manifest).filter(({ part }) => part !== "copy");
+}
+
+/** The coded content of which there may be whole copies beside its shards; null where there is none. */
+export function codedContentOf(manifest: Manifest): { readonly coded: BlobSet; readonly copy: BlobSet | null } | null {
+  switch (manifest.strategy) {
+    case "ec":
+      return { coded: manifest.body, copy: manifest.copy ?? null };
+    case "field_hybrid":
+      return { coded: manifest.cold, copy: manifest.copy ?? null };
+    default:
+      return null;
+  }
+}
+
+/** With these whole copies beside the shards, or with none. */
+export function withCopy(manifest: Manifest, copy: BlobSet | null): Manifest {
+  if (manifest.strategy !== "ec" && manifest.strategy !== "field_hybrid") return manifest;
+  const { copy: _, ...bare } = manifest;
+  return copy === null ? bare : { ...bare, copy };
 }
 
 export type PlacedBlob = { readonly id: BlobId; readonly node: NodeName };

@@ -93,7 +93,8 @@ function judgeEntry(entry: SetEntry, nodes: readonly (NodeName | null)[], held: 
     }
   }
   const left = nodes.length - lacking.length - awayCount;
-  const urgency = urgencyOf(left - entry.needed);
+  // Further copies can be done without.
+  const urgency = entry.needed === 0 ? 2 : urgencyOf(left - entry.needed);
   const [reason] = (["node_lost", "missing", "dirty"] as const).filter((one) => reasons.has(one));
   const { bucket, key } = entry;
   const work: Work | null = reason === undefined ? null : { kind: "mend", urgency, reason, suspects: [], bucket, key };

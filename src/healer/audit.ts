@@ -372,7 +372,7 @@ function entriesOf(record: ObjectRecord): SetEntry[] {
     return {
       name: blobSetNameOf(set),
       ...{ bucket, key, version, nodes },
-      needed: blobsNeeded(redundancy),
+      needed: set.part === "copy" ? 0 : blobsNeeded(redundancy),
       cellCount: stripeCount(sizeBytes, redundancy, cellBytes),
       payloadBytes: blobPayloadBytes(sizeBytes, redundancy, cellBytes),
     };

@@ -4,6 +4,7 @@
  */
 import { isStoreError } from "../domain/errors.ts";
 import type { BucketName, ObjectKey } from "../domain/ids.ts";
+import { codedContentOf } from "../domain/manifest.ts";
 import type { ObjectRecord } from "../domain/record.ts";
 import type { HeatReports } from "../heat/heat-reports.ts";
 import type { BackgroundWork, StepResult } from "../lib/background-work.ts";
@@ -87,5 +88,7 @@ export function createHeat(deps: HeatTrackDeps): HeatTrack {
 
 /** By what its bucket's objects are written with today: whoever takes the copies back looks at what this one's write gave it. */
 function moreCopiesOf({ state, manifest }: ObjectRecord, replicas: number): number {
-  return state === "object" && manifest.strategy === "replication" ? manifest.body.nodes.length - replicas : 0;
+  if (state !== "object") return 0;
+  if (manifest.strategy === "replication") return manifest.body.nodes.length - replicas;
+  return codedContentOf(manifest)?.copy?.nodes.length ?? 0;
 }

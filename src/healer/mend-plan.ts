@@ -36,8 +36,8 @@ export type BlobMend =
 export type SetMend = {
   readonly set: BlobSet;
   readonly blobs: readonly BlobMend[];
-  /** Fewer blobs are left than are needed to read the set: nothing can be made from them. */
-  readonly unreadable: boolean;
+  /** Whether enough blobs are there to make others from: now, when a node comes back that is only away, or never again. */
+  readonly source: "enough" | "away" | "lost";
 };
 
 /**
@@ -89,8 +89,15 @@ export function planSetMend(
       }
     }
   });
+  return { set, blobs: mends, source: sourceOf(set, mends) };
+}
+
+function sourceOf({ redundancy }: BlobSet, mends: readonly BlobMend[]): SetMend["source"] {
+  const needed = blobsNeeded(redundancy);
   const readable = mends.filter(({ action }) => action === "keep" || action === "adopt" || action === "mend_cells");
-  return { set, blobs: mends, unreadable: readable.length < blobsNeeded(set.redundancy) };
+  if (readable.length >= needed) return "enough";
+  const away = mends.filter((mend) => mend.action === "wait" && mend.for === "its node");
+  return readable.length + away.length >= needed ? "away" : "lost";
 }
 
 /** What placement hashes for an object, so that mending prefers the nodes that its write preferred. */

@@ -7,22 +7,24 @@
  * What is made and then not named, the collector finds. Since it may have found it just before the record came to name it,
  * what was named is looked at once more.
  */
+import { encodeDescriptor } from "../domain/blob.ts";
 import type { NodeName } from "../domain/ids.ts";
 import type { BlobSet, Manifest } from "../domain/manifest.ts";
-import { blobSetsOf } from "../domain/manifest.ts";
+import { blobSetsOf, codedContentOf } from "../domain/manifest.ts";
 import type { ObjectRecord, StoredRecord } from "../domain/record.ts";
 import type { WorkOf } from "../domain/work.ts";
 import type { Throttle } from "../lib/throttle.ts";
 import { commitRecord, metadataDeadline } from "../object/commit-record.ts";
 import type { ObjectDeps } from "../object/deps.ts";
 import { blobSetNameOf } from "../object/read-pins.ts";
+import { dropFurtherCopy } from "./further-copy.ts";
 import type { FoundSet, IsSuspect } from "./look-at-sets.ts";
 import { lookAtSet } from "./look-at-sets.ts";
 import type { SetMend } from "./mend-plan.ts";
 import { mendedSet, placementKeyOf, planSetMend, sourceSet } from "./mend-plan.ts";
 import type { MendMetrics } from "./mend-metrics.ts";
 import type { Rebuild, RebuildOutcome } from "./rebuild-blobs.ts";
-import { rebuildBlobs } from "./rebuild-blobs.ts";
+import { rebuildBlobs, transcodeBlobs } from "./rebuild-blobs.ts";
 import type { Executor, WorkContext, WorkOutcome } from "./work-executor.ts";
 
 export type MendDeps = ObjectDeps & {
@@ -88,9 +90,17 @@ async function mendOnce(
   const context = { nodes: deps.membership.snapshot(), key: placementKeyOf(record) };
   const plans = looks.map((look) => ({ look, mend: planSetMend(look, context) }));
 
+  // Whole copies beside the shards of which none is left are no loss.
+  const gone = plans.find(({ mend }) => mend.source === "lost" && mend.set.part === "copy");
+  if (gone !== undefined) {
+    await dropFurtherCopy(deps, { stored, copy: gone.mend.set }, signal);
+    return { outcome: "changed", bytes: 0 };
+  }
   const done: { mend: SetMend; outcome: RebuildOutcome }[] = [];
+  const rescue = rescueOf(record.manifest, plans);
   for (const { look, mend } of plans) {
-    if (!mend.unreadable) done.push({ mend, outcome: await makeBlobs(deps, look, mend, signal) });
+    if (mend.source === "enough") done.push({ mend, outcome: await makeBlobs(deps, look, mend, signal) });
+    else if (mend === rescue?.mend) done.push({ mend, outcome: await makeFromCopy(deps, stored, rescue, signal) });
   }
   const bytes = done.reduce((sum, { outcome }) => sum + outcome.bytes, 0);
   if (signal.aborted) return { outcome: "changed", bytes };
@@ -107,14 +117,15 @@ async function mendOnce(
     if (!(await areHeld(deps, [...sets.values()], next))) return { outcome: "incomplete", bytes };
   }
   countMended(deps, done);
-  if (plans.some(({ mend }) => mend.unreadable)) return { outcome: "unreadable", bytes };
+  if (plans.some(({ mend }) => mend.source === "lost" && mend !== rescue?.mend))
+    return { outcome: "unreadable", bytes };
   if (done.some(({ outcome }) => outcome.failed.size > 0)) return { outcome: "incomplete", bytes };
   return { outcome: plans.some(({ mend }) => isWaiting(mend)) ? "waiting" : "whole", bytes };
 }
 
 /** A blob that the record does not count on and nobody can make now; one on a node that is only away is no reason to wait. */
-function isWaiting({ blobs }: SetMend): boolean {
-  return blobs.some((mend) => mend.action === "wait" && mend.for === "a free node");
+function isWaiting({ blobs, source }: SetMend): boolean {
+  return source === "away" || blobs.some((mend) => mend.action === "wait" && mend.for === "a free node");
 }
 
 async function makeBlobs(
@@ -123,12 +134,38 @@ async function makeBlobs(
   mend: SetMend,
   signal: AbortSignal,
 ): Promise<RebuildOutcome> {
-  const rebuilds = mend.blobs.flatMap((blob, index): Rebuild[] => {
+  const rebuilds = rebuildsOf(mend);
+  if (rebuilds.length === 0 || descriptor === null) return { bytes: 0, failed: new Set() };
+  return await rebuildBlobs(deps, sourceSet(mend), descriptor, rebuilds, signal);
+}
+
+function rebuildsOf({ blobs }: SetMend): Rebuild[] {
+  return blobs.flatMap((blob, index): Rebuild[] => {
     if (blob.action === "rebuild") return [{ kind: "blob", index, node: blob.node }];
     return blob.action === "mend_cells" ? [{ kind: "cells", index, node: blob.node, cells: blob.cells }] : [];
   });
-  if (rebuilds.length === 0 || descriptor === null) return { bytes: 0, failed: new Set() };
-  return await rebuildBlobs(deps, sourceSet(mend), descriptor, rebuilds, signal);
+}
+
+type Planned = { readonly look: FoundSet; readonly mend: SetMend };
+type Rescue = Planned & { readonly copy: SetMend };
+
+/** Of shards too few are left, but there are whole copies beside them. */
+function rescueOf(manifest: Manifest, plans: readonly Planned[]): Rescue | null {
+  const coded = codedContentOf(manifest)?.coded;
+  const planned = coded === undefined ? undefined : plans.find(({ mend }) => mend.set === coded);
+  const copy = plans.find(({ mend }) => mend.set.part === "copy")?.mend;
+  if (planned?.mend.source !== "lost" || copy?.source !== "enough") return null;
+  return { ...planned, copy };
+}
+
+async function makeFromCopy(
+  deps: MendDeps,
+  { record, revision }: StoredRecord,
+  { look, mend, copy }: Rescue,
+  signal: AbortSignal,
+): Promise<RebuildOutcome> {
+  const descriptor = look.descriptor ?? encodeDescriptor({ record, revisionSeen: revision });
+  return await transcodeBlobs(deps, { from: sourceSet(copy), set: mend.set, descriptor }, rebuildsOf(mend), signal);
 }
 
 /** Whether what the record names now is still where it was seen or made a moment ago. */

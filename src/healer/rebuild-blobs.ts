@@ -1,4 +1,5 @@
 import type { BlobStore, BlobWriter } from "../blob/blob-store.ts";
+import type { Stripe } from "../coding/coder.ts";
 import type { CellChecksum } from "../domain/blob.ts";
 import { isStoreError, StoreError } from "../domain/errors.ts";
 import type { StripeShape } from "../domain/geometry.ts";
@@ -11,6 +12,7 @@ import { deadlineIn } from "../lib/deadline.ts";
 import type { Throttle } from "../lib/throttle.ts";
 import { LIMITS } from "../limits.ts";
 import type { ObjectDeps } from "../object/deps.ts";
+import { readContent } from "../object/read-content.ts";
 import { readStripe } from "../object/read-stripe.ts";
 import { chooseShards } from "../object/shard-choice.ts";
 import { StripeRing } from "../object/stripe-ring.ts";
@@ -35,27 +37,106 @@ export type RebuildOutcome = {
  * @throws {StoreError} `object_damaged` when fewer cells of a stripe are left than it takes, `overloaded`
  */
 export async function rebuildBlobs(
-  deps: ObjectDeps & { readonly throttle: Throttle },
+  deps: RebuildDeps,
   source: BlobSet,
   descriptor: Uint8Array,
   rebuilds: readonly Rebuild[],
   signal: AbortSignal,
 ): Promise<RebuildOutcome> {
-  const { redundancy, cellBytes, sizeBytes, txid, part } = source;
-  const targets = rebuilds.map((rebuild) => new Target(deps, source, rebuild));
-  const stripes = stripesFor(source, rebuilds);
+  const choice = chooseShards(deps, source, Math.min(source.sizeBytes, source.cellBytes));
+  const wanted = Array.from({ length: dataShards(source.redundancy) }, (_, shard) => shard);
+  const fill: Fill = (stripe, shape) => readStripe(deps, source, shape, wanted, choice, stripe);
+  return await makeBlobs(deps, { set: source, descriptor, rebuilds, fill }, signal);
+}
+
+/**
+ * Makes blobs of a set from the same content in another set.
+ * @throws {StoreError} `object_damaged`, `overloaded`
+ */
+export async function transcodeBlobs(
+  deps: RebuildDeps,
+  { from, set, descriptor }: { readonly from: BlobSet; readonly set: BlobSet; readonly descriptor: Uint8Array },
+  rebuilds: readonly Rebuild[],
+  signal: AbortSignal,
+): Promise<RebuildOutcome> {
+  const source = new ContentSource(deps, from);
+  try {
+    const fill: Fill = (stripe, { offset, dataBytes }) => source.fill(stripe.bytes.subarray(0, dataBytes), offset);
+    return await makeBlobs(deps, { set, descriptor, rebuilds, fill }, signal);
+  } finally {
+    await source.close();
+  }
+}
+
+/** Content read from front to back, with leaps where somebody wants less than all of it. */
+class ContentSource {
+  readonly #deps: ObjectDeps;
+  readonly #set: BlobSet;
+  #chunks: AsyncGenerator<Uint8Array, void, void> | null = null;
+  #left: Uint8Array = new Uint8Array(0);
+  #at = 0;
+
+  constructor(deps: ObjectDeps, set: BlobSet) {
+    this.#deps = deps;
+    this.#set = set;
+  }
+
+  async fill(into: Uint8Array, offset: number): Promise<void> {
+    if (this.#chunks === null || this.#at !== offset) {
+      await this.close();
+      this.#chunks = readContent(this.#deps, { set: this.#set, copy: null }, offset, this.#set.sizeBytes);
+      this.#left = new Uint8Array(0);
+      this.#at = offset;
+    }
+    for (let filled = 0; filled < into.length;) {
+      if (this.#left.length === 0) {
+        const next = await this.#chunks.next();
+        assert(next.done !== true, "the content is as long as its record says");
+        this.#left = next.value;
+      }
+      const taken = this.#left.subarray(0, into.length - filled);
+      into.set(taken, filled);
+      filled += taken.length;
+      this.#left = this.#left.subarray(taken.length);
+    }
+    this.#at += into.length;
+  }
+
+  async close(): Promise<void> {
+    await this.#chunks?.return();
+    this.#chunks = null;
+  }
+}
+
+type RebuildDeps = ObjectDeps & { readonly throttle: Throttle };
+
+/** Brings the content bytes of one stripe into memory. */
+type Fill = (stripe: Stripe, shape: StripeShape) => Promise<void>;
+
+type Making = {
+  readonly set: BlobSet;
+  readonly descriptor: Uint8Array;
+  readonly rebuilds: readonly Rebuild[];
+  readonly fill: Fill;
+};
+
+async function makeBlobs(
+  deps: RebuildDeps,
+  { set, descriptor, rebuilds, fill }: Making,
+  signal: AbortSignal,
+): Promise<RebuildOutcome> {
+  const { redundancy, cellBytes, sizeBytes, txid, part } = set;
+  const targets = rebuilds.map((rebuild) => new Target(deps, set, rebuild));
   const ring = await StripeRing.open(deps, stripeMemoryBytes(redundancy, cellBytes, Math.max(1, sizeBytes)), 1);
   const upload = await deps.coder.openUpload({ txid, part, redundancy, split: null, md5: false });
-  const choice = chooseShards(deps, source, Math.min(sizeBytes, cellBytes));
-  const wanted = Array.from({ length: dataShards(redundancy) }, (_, shard) => shard);
   let isDone = false;
   try {
     const stripe = await ring.take();
-    for (const index of stripes) {
+    for (const index of stripesFor(set, rebuilds)) {
       if (signal.aborted) throw givenUp();
       const shape = stripeShape(sizeBytes, redundancy, cellBytes, index);
-      await deps.throttle.take(shape.cellBytes * (wanted.length + targets.length), signal);
-      await readStripe(deps, source, shape, wanted, choice, stripe);
+      await deps.throttle.take(shape.cellBytes * (dataShards(redundancy) + targets.length), signal);
+      await fill(stripe, shape);
       const { dataBytes } = shape;
       const checksums = await upload.encode(stripe, { stripeIndex: index, dataBytes, cellBytes: shape.cellBytes });
       const cells = cellsOf(stripe, redundancy, shape.cellBytes);

@@ -1,6 +1,6 @@
 import { isStoreError } from "../domain/errors.ts";
 import type { BlobSet, PlacedBlob } from "../domain/manifest.ts";
-import { blobSetsOf, blobsNeeded } from "../domain/manifest.ts";
+import { contentSetsOf, blobsNeeded } from "../domain/manifest.ts";
 import type { ObjectRecord } from "../domain/record.ts";
 import type { Urgency, Work } from "../domain/work.ts";
 import { workName } from "../domain/work.ts";
@@ -56,7 +56,7 @@ export function createMendHints(deps: MendHintDeps): MendHints {
   };
   return {
     noteDirty({ bucket, key, manifest }) {
-      const urgency = blobSetsOf(manifest).reduce<Urgency>((most, set) => minOf(most, urgencyOf(set)), 2);
+      const urgency = contentSetsOf(manifest).reduce<Urgency>((most, set) => minOf(most, urgencyOf(set)), 2);
       const work: Work = { kind: "mend", urgency, reason: "dirty", suspects: [], bucket, key };
       // Each write is news, unlike each read of a damaged blob.
       toldAtMs.delete(workName(work));

@@ -2,7 +2,7 @@ import type { Stripe } from "../coding/coder.ts";
 import { cellChecksum } from "../domain/checksum.ts";
 import { dataShards, stripeShape } from "../domain/geometry.ts";
 import type { StripeShape } from "../domain/geometry.ts";
-import { StoreError } from "../domain/errors.ts";
+import { isStoreError, StoreError } from "../domain/errors.ts";
 import { blobIdOf } from "../domain/ids.ts";
 import type { BlobSet } from "../domain/manifest.ts";
 import { assert } from "../lib/assert.ts";
@@ -12,33 +12,36 @@ import { CellRace } from "./cell-race.ts";
 import type { ObjectDeps } from "./deps.ts";
 import { reserveMemory } from "./reserve-memory.ts";
 import { readStripe } from "./read-stripe.ts";
-import { chooseShards } from "./shard-choice.ts";
+import { chooseShards, isWithinReach } from "./shard-choice.ts";
 import { StripeRing } from "./stripe-ring.ts";
 import { stripeMemoryBytes } from "./upload-content.ts";
 
 /** One stripe is being sent, the next one is being read. */
 const STRIPES_PER_READ = 2;
 
+/** Content that can be read. Where there are whole copies beside its shards they are preferred: they need no decoding. */
+export type StoredContent = { readonly set: BlobSet; readonly copy: BlobSet | null };
+
 /**
- * The bytes [start, end) of a blob set, verified cell by cell before they are given out. Only the cells that the range
+ * The bytes [start, end) of a content, verified cell by cell before they are given out. Only the cells that the range
  * touches are read. Each chunk is the consumer's until it asks for the next.
  * @throws {StoreError} `object_damaged`, `overloaded`
  */
 export async function* readContent(
   deps: ObjectDeps,
-  set: BlobSet,
+  content: StoredContent,
   start: number,
   end: number,
 ): AsyncGenerator<Uint8Array, void, void> {
   if (start >= end) return;
-  const small = await readPackedCopy(deps, set);
+  const small = await readPackedCopy(deps, content.set);
   if (small !== null) {
     yield small.subarray(start, end);
     return;
   }
-  const whole = await readKept(deps, set, start, end);
+  const whole = await readKept(deps, content, start, end);
   if (whole === null) {
-    yield* streamContent(deps, set, start, end);
+    yield* streamBest(deps, content, start, end);
     return;
   }
   // A slow consumer may hold on to it for longer than the cache does.
@@ -50,21 +53,49 @@ export async function* readContent(
   }
 }
 
-/** The content of a set out of the cache; a read of the whole brings it there. Null where it has to be streamed. */
-async function readKept(deps: ObjectDeps, set: BlobSet, start: number, end: number): Promise<Uint8Array | null> {
+/** The content out of the cache; a read of the whole brings it there. Null where it has to be streamed. */
+async function readKept(
+  deps: ObjectDeps,
+  content: StoredContent,
+  start: number,
+  end: number,
+): Promise<Uint8Array | null> {
   const { cache } = deps;
+  const { set } = content;
   if (!cache.admits(set)) return null;
   if (end - start < set.sizeBytes) return cache.find(set);
   return await cache.readThrough(set, async () => {
     const whole = Buffer.allocUnsafeSlow(set.sizeBytes);
     let filled = 0;
-    for await (const chunk of streamContent(deps, set, start, end)) {
+    for await (const chunk of streamBest(deps, content, start, end)) {
       whole.set(chunk, filled);
       filled += chunk.length;
     }
     assert(filled === set.sizeBytes, "what is kept was read to the last byte");
     return whole;
   });
+}
+
+/** From the whole copies while there are good ones; the shards go on where they end. */
+async function* streamBest(
+  deps: ObjectDeps,
+  { set, copy }: StoredContent,
+  start: number,
+  end: number,
+): AsyncGenerator<Uint8Array, void, void> {
+  let at = start;
+  if (copy !== null && isWithinReach(deps, copy)) {
+    try {
+      for await (const chunk of streamContent(deps, copy, start, end)) {
+        yield chunk;
+        at += chunk.length;
+      }
+      return;
+    } catch (cause) {
+      if (!isStoreError(cause, "object_damaged")) throw cause;
+    }
+  }
+  yield* streamContent(deps, set, at, end);
 }
 
 async function* streamContent(

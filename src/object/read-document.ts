@@ -25,8 +25,10 @@ export async function* readDocument(
       if (start < end) yield manifest.bytes.subarray(start, end);
       return;
     case "replication":
+      yield* readContent(deps, { set: manifest.body, copy: null }, start, end);
+      return;
     case "ec":
-      yield* readContent(deps, manifest.body, start, end);
+      yield* readContent(deps, { set: manifest.body, copy: manifest.copy ?? null }, start, end);
       return;
     case "field_hybrid": {
       const whole = start === 0 && end === stored.record.sizeBytes;
@@ -40,7 +42,8 @@ export async function* readDocument(
 export async function readHotPart(deps: ObjectDeps, hot: HotPart): Promise<Uint8Array> {
   if (hot.kind === "inline") return hot.bytes;
   const chunks: Uint8Array[] = [];
-  for await (const chunk of readContent(deps, hot.blobs, 0, hot.blobs.sizeBytes)) chunks.push(Uint8Array.from(chunk));
+  const content = { set: hot.blobs, copy: null };
+  for await (const chunk of readContent(deps, content, 0, hot.blobs.sizeBytes)) chunks.push(Uint8Array.from(chunk));
   return Buffer.concat(chunks);
 }
 
@@ -92,7 +95,8 @@ async function* readHybrid(
   const pieces = restrictPieces(piecesOf(manifest.layout, manifest.cold.sizeBytes), start, end);
   const cold = pieces.flatMap((piece) => (piece.source === "cold" ? [piece] : []));
   const coldStart = cold[0]?.start ?? 0;
-  const source = readContent(deps, manifest.cold, coldStart, cold.at(-1)?.end ?? coldStart);
+  const content = { set: manifest.cold, copy: manifest.copy ?? null };
+  const source = readContent(deps, content, coldStart, cold.at(-1)?.end ?? coldStart);
   try {
     yield* interleave(pieces, hot, source, coldStart);
   } finally {

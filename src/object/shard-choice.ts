@@ -91,6 +91,15 @@ export function chooseShards(deps: ObjectDeps, set: BlobSet, cellBytes: number):
   return new ShardChoice(turned);
 }
 
+/** Whether any blob of the set is on a node that is worth asking before others. */
+export function isWithinReach(deps: ObjectDeps, set: BlobSet): boolean {
+  const known = nodesByName(deps.membership.snapshot());
+  return set.nodes.some((name) => {
+    if (name === null) return false;
+    return trustIn(known.get(name), deps.latency.standingOf(name) === "avoided") === TRUSTED;
+  });
+}
+
 type Candidate = {
   readonly shard: number;
   readonly info: NodeInfo | undefined;

@@ -4,7 +4,7 @@ import { StoreError, isStoreError } from "../domain/errors.ts";
 import type { Revision, Txid, VersionId } from "../domain/ids.ts";
 import { REVISION_NONE } from "../domain/ids.ts";
 import type { BlobSet, Manifest, PlacedBlob } from "../domain/manifest.ts";
-import { blobSetsOf, blobsNeeded, blobsPlanned } from "../domain/manifest.ts";
+import { blobSetsOf, blobsNeeded, blobsPlanned, contentSetsOf } from "../domain/manifest.ts";
 import type { Receipt } from "../domain/receipt.ts";
 import type { ObjectRecord, StoredRecord, UserAttributes } from "../domain/record.ts";
 import { fencesOf, isDirty, nodesOf } from "../domain/record.ts";
@@ -326,7 +326,7 @@ async function endCommitted(
 
 /** What the write achieved, read off the record that was committed. */
 export function receiptOf(record: ObjectRecord, before: StoredRecord | null, writers: Content["writers"]): Receipt {
-  const sets = blobSetsOf(record.manifest);
+  const sets = contentSetsOf(record.manifest);
   const durableOf = (set: BlobSet) => set.nodes.filter((node) => node !== null).length;
   return {
     bucket: record.bucket,

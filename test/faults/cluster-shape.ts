@@ -44,6 +44,8 @@ export function clusterShape(random: Seeded): ClusterShape {
         scrubEveryMs: "60s",
         scrubBytesPerSecond: "off",
         balanceEveryMs: "30s",
+        heatReadsMin: 12,
+        heatCoolMs: "5s",
       },
     },
   };

@@ -60,20 +60,32 @@ test("a node that comes into service fills up while clients write, and a run ask
   for (const [key, body] of bodies) expect((await store.get(key))?.equals(body), key).toBe(true);
 }, 120_000);
 
-test("an object that is read often gets more copies", async () => {
-  await using store = await openTestStore({ flags: { "healing.heatReadsMin": "10" } });
+test("objects that are read often get more copies, and lose them again", async () => {
+  await using store = await openTestStore({ flags: { "healing.heatReadsMin": "10", "healing.heatCoolMs": "1s" } });
   const bytes = noise(200_000, 4);
-  await store.put("hot", bytes, { strategy: "replication" });
+  await store.put("replicated", bytes, { strategy: "replication" });
+  await store.put("coded", bytes, { strategy: "ec" });
   await store.put("cold", bytes, { strategy: "replication" });
-  for (let n = 0; n < 20; n += 1) await store.get("hot");
   const copies = async (key: string) => {
     const stored = await store.store.deps.metadata.get(BUCKET, keyOf(key), { atMs: Number.MAX_SAFE_INTEGER });
     return stored === null ? [] : blobSetsOf(stored.record.manifest).map(({ nodes }) => new Set(nodes).size);
   };
-  await expect.poll(() => copies("hot"), POLL).toEqual([5]);
+  const readUntil = async (key: string, wanted: number[]) => {
+    const read = async () => {
+      for (let n = 0; n < 20; n += 1) expect((await store.get(key))?.equals(bytes)).toBe(true);
+      return await copies(key);
+    };
+    await expect.poll(read, POLL).toEqual(wanted);
+  };
+  await Promise.all([readUntil("replicated", [5]), readUntil("coded", [6, 2])]);
   expect(await copies("cold")).toEqual([3]);
-  expect((await store.get("hot"))?.equals(bytes)).toBe(true);
-});
+  // Whoever comes to lead finds what is read no more.
+  await store.store.close();
+  await store.reopen();
+  await expect.poll(() => copies("replicated"), POLL).toEqual([3]);
+  await expect.poll(() => copies("coded"), POLL).toEqual([6]);
+  expect((await store.get("coded"))?.equals(bytes)).toBe(true);
+}, 120_000);
 
 test("bit rot is found by a scrub on demand and mended", async () => {
   await using store = await openTestStore();

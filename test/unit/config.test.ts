@@ -101,6 +101,7 @@ describe("loadConfig() sources", () => {
       "healing.balanceBytesMin": "1MiB",
       "healing.heatReadsMin": "100",
       "healing.heatCopiesMax": "3",
+      "healing.heatBytesMax": "9MiB",
       "healing.heatCoolMs": "8m",
       "timeouts.metadataMs": "1s",
       "timeouts.nodeMs": "2s",

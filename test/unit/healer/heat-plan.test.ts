@@ -76,6 +76,36 @@ describe("planHeat()", () => {
   });
 });
 
+describe("planHeat() over any history", () => {
+  const MINUTE_MS = 60_000;
+  const history = fc.array(fc.integer({ min: 0, max: 1_000 }), { minLength: 1, maxLength: 60 });
+
+  test("never takes from what is read half as often as makes hot, nor twice within the time to cool", () => {
+    fc.assert(
+      fc.property(history, (minutes) => {
+        const look = looks();
+        let coolSince: number | null = null;
+        let copies = 0;
+        for (const [minute, reads] of minutes.entries()) {
+          if (reads >= BOUNDS.readsMin / 2) coolSince = null;
+          else coolSince ??= minute;
+          const asked = look(minute * MINUTE_MS, report("a", { k: reads }));
+          if (asked === "") continue;
+          const now = Number(asked.split("+")[1]);
+          if (now > 0) {
+            expect(reads).toBeGreaterThanOrEqual(copies === 0 ? BOUNDS.readsMin : BOUNDS.readsMin / 2);
+            expect(now).toBeGreaterThanOrEqual(copies);
+          } else {
+            expect(copies).toBeGreaterThan(0);
+            expect((minute - (coolSince ?? minute)) * MINUTE_MS).toBeGreaterThanOrEqual(BOUNDS.coolMs);
+          }
+          copies = now;
+        }
+      }),
+    );
+  });
+});
+
 const names = Array.from({ length: 8 }, (_, index) => `n${index}` as NodeName);
 
 function nodeOf(name: NodeName, state: NodeInfo["state"]): NodeInfo {

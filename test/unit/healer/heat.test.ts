@@ -1,29 +1,34 @@
+import { Registry } from "prom-client";
 import { describe, expect, test } from "vitest";
 import { StoreError } from "../../../src/domain/errors.ts";
 import type { HeatReport } from "../../../src/domain/heat.ts";
 import type { NodeName } from "../../../src/domain/ids.ts";
 import { blobIdOf } from "../../../src/domain/ids.ts";
-import type { BlobSet } from "../../../src/domain/manifest.ts";
-import { blobSetsOf } from "../../../src/domain/manifest.ts";
+import type { BlobSet, StrategyChoice } from "../../../src/domain/manifest.ts";
+import { blobSetsOf, codedContentOf, placedBlobsOf } from "../../../src/domain/manifest.ts";
 import type { WorkOf } from "../../../src/domain/work.ts";
+import { stripeCount } from "../../../src/domain/geometry.ts";
 import { createHeat } from "../../../src/healer/heat.ts";
 import { createHeatExecutor } from "../../../src/healer/hot-copies.ts";
+import { createMendMetrics } from "../../../src/healer/mend-metrics.ts";
+import { createMendExecutor } from "../../../src/healer/mend.ts";
 import { Throttle } from "../../../src/lib/throttle.ts";
 import { getObject } from "../../../src/object/get.ts";
 import { putObject } from "../../../src/object/put.ts";
 import { createMemoryWorkQueue } from "../../../src/work/memory-work-queue.ts";
 import { ManualClock, settle } from "../../support/manual-clock.ts";
 import type { MemoryStoreOptions } from "../../support/memory-store.ts";
-import { ANY_TIME, openMemoryStore } from "../../support/memory-store.ts";
+import { ANY_TIME, openMemoryStore, RELEASE_DELAY_MS } from "../../support/memory-store.ts";
 import { BUCKET, bytesOf, getRequest, keyOf, noise, putRequest } from "../../support/store.ts";
 
 const going = { signal: new AbortController().signal };
 const BYTES = noise(300_000);
+const BYTES_MAX = 10_000_000;
 
-async function open(options: MemoryStoreOptions = {}) {
+async function open(options: MemoryStoreOptions = {}, strategy: StrategyChoice = "replication", bytes = BYTES) {
   const store = openMemoryStore(options);
   const { deps } = store;
-  await putObject(deps, putRequest("k", BYTES, { strategy: "replication" }));
+  await putObject(deps, putRequest("k", bytes, { strategy }));
   await settle();
   const setNow = async () => {
     const stored = await store.realMetadata.get(BUCKET, keyOf("k"), ANY_TIME);
@@ -31,7 +36,8 @@ async function open(options: MemoryStoreOptions = {}) {
   };
   const set = await setNow();
   const { version } = (await store.realMetadata.get(BUCKET, keyOf("k"), ANY_TIME))!.record;
-  const heat = createHeatExecutor({ ...deps, isLost: () => false, throttle: new Throttle(deps.clock, null) });
+  const throttle = new Throttle(deps.clock, null);
+  const heat = createHeatExecutor({ ...deps, isLost: () => false, throttle, bytesMax: BYTES_MAX });
   const ask = (copies: number, key = "k") =>
     heat({ kind: "heat", urgency: 2, bucket: BUCKET, key: keyOf(key), version, copies }, going);
   const readFrom = async (node: NodeName) => {
@@ -122,10 +128,142 @@ describe("createHeatExecutor()", () => {
     expect((await setNow()).nodes).toHaveLength(4);
   });
 
-  test("leaves erasure-coded objects alone", async () => {
+  test("leaves inline objects alone, and what is too large", async () => {
     const { deps, ask } = await open();
-    await putObject(deps, putRequest("coded", BYTES, { strategy: "ec" }));
-    expect(await ask(2, "coded")).toEqual({ outcome: "done", bytes: 0 });
+    await putObject(deps, putRequest("inline", noise(100), { strategy: "inline" }));
+    await putObject(deps, putRequest("large", noise(BYTES_MAX + 1), { strategy: "ec" }));
+    expect(await ask(2, "inline")).toEqual({ outcome: "done", bytes: 0 });
+    expect(await ask(2, "large")).toEqual({ outcome: "done", bytes: 0 });
+  });
+});
+
+describe.each([
+  ["packed shards", "ec", noise(90_000, 4)],
+  ["streamed shards", "ec", noise(9_500_000, 5)],
+  ["a cold part", "field_hybrid", Buffer.from(`{"battery":81.0,"pad":"${"x".repeat(2_300_000)}"}`)],
+] as const)("whole copies beside %s", (_name, strategy, bytes) => {
+  async function openCoded(options: MemoryStoreOptions = {}) {
+    const opened = await open(options, strategy, bytes);
+    const { store, deps } = opened;
+    const recordNow = async () => (await store.realMetadata.get(BUCKET, keyOf("k"), ANY_TIME))!.record;
+    const contentNow = async () => codedContentOf((await recordNow()).manifest)!;
+    const dropBlobs = async (set: BlobSet) => {
+      for (const { id, node } of placedBlobsOf(set)) await deps.nodes.get(node)!.delete([id], ANY_TIME);
+    };
+    const throttle = new Throttle(deps.clock, null);
+    const mender = createMendExecutor({
+      ...{ ...deps, throttle, isLost: () => false, mendMetrics: createMendMetrics(new Registry()) },
+    });
+    const mend = () =>
+      mender({ kind: "mend", urgency: 0, reason: "missing", suspects: [], bucket: BUCKET, key: keyOf("k") }, going);
+    return { ...opened, recordNow, contentNow, dropBlobs, mend };
+  }
+
+  test("are made, change nothing that a reader sees, and are read", async () => {
+    const { ask, recordNow, contentNow, dropBlobs, store, deps } = await openCoded();
+    const before = await recordNow();
+    expect(await ask(1)).toMatchObject({ outcome: "done" });
+    const { coded, copy } = await contentNow();
+    expect(copy).toMatchObject({ part: "copy", sizeBytes: coded.sizeBytes, redundancy: { copies: 2 } });
+    expect(new Set(copy!.nodes).size).toBe(2);
+    expect({ ...(await recordNow()), manifest: null }).toEqual({ ...before, manifest: null });
+    expect(await ask(1)).toEqual({ outcome: "done", bytes: 0 });
+    // Without the shards there is nothing else that could be read.
+    await dropBlobs(coded);
+    expect((await store.read("k"))?.equals(bytes)).toBe(true);
+    const range = await getObject(deps, { ...getRequest("k"), range: { first: 11, last: 60_011 } });
+    expect((await bytesOf(range)).equals(bytes.subarray(11, 60_012))).toBe(true);
+  });
+
+  test("are not needed: the shards go on where they end", async () => {
+    let rottenFrom = Number.POSITIVE_INFINITY;
+    const { ask, contentNow, dropBlobs, store, mend } = await openCoded({
+      node: (real) => ({
+        async readCells(id, first, count, deadline, into) {
+          const cells = await real.readCells(id, first, count, deadline, into);
+          if (!id.includes(".copy.") || first < rottenFrom) return cells;
+          return cells.map((cell) => ({ ...cell, payload: cell.payload.map((byte) => byte ^ 1) }));
+        },
+      }),
+    });
+    await ask(3);
+    const { coded, copy } = await contentNow();
+    expect(copy!.nodes).toHaveLength(3);
+    for (const cell of [stripeCount(coded.sizeBytes, copy!.redundancy, copy!.cellBytes) - 1, 0]) {
+      rottenFrom = cell;
+      expect((await store.read("k"))?.equals(bytes)).toBe(true);
+    }
+    rottenFrom = Number.POSITIVE_INFINITY;
+    await dropBlobs(copy!);
+    expect((await store.read("k"))?.equals(bytes)).toBe(true);
+    expect(await mend()).toMatchObject({ outcome: "done" });
+    expect((await contentNow()).copy).toBeNull();
+  });
+
+  test("go when the object has cooled, with a clean-up intent, and when it is overwritten", async () => {
+    const { ask, contentNow, recordNow, store, deps } = await openCoded();
+    const before = await recordNow();
+    await ask(1);
+    const { copy } = await contentNow();
+    expect(await ask(0)).toEqual({ outcome: "done", bytes: 0 });
+    expect(await recordNow()).toEqual(before);
+    expect(await store.openIntents()).toMatchObject([{ writer: "", planned: [], replaces: placedBlobsOf(copy!) }]);
+    await ask(1);
+    const again = (await contentNow()).copy!;
+    const blobsOf = async (set: BlobSet) => (await store.blobs()).filter((id) => id.includes(set.txid));
+    expect(await blobsOf(again)).toHaveLength(2);
+    await putObject(deps, putRequest("k", noise(90), { strategy: "inline" }));
+    await settle();
+    store.clock.advance(RELEASE_DELAY_MS);
+    await settle();
+    expect(await blobsOf(again)).toEqual([]);
+  });
+
+  test("bring the shards back when too few of those are left", async () => {
+    const { ask, contentNow, dropBlobs, store, mend } = await openCoded();
+    await ask(1);
+    const { coded, copy } = await contentNow();
+    await dropBlobs(coded);
+    expect(await mend()).toMatchObject({ outcome: "done" });
+    await dropBlobs(copy!);
+    expect((await store.read("k"))?.equals(bytes)).toBe(true);
+  });
+
+  test("leave nothing behind when a node does not take its copy, or a writer was faster", async () => {
+    let isArmed = false;
+    let isRaced = false;
+    const { ask, store, contentNow, recordNow } = await openCoded({
+      node: (real) => ({
+        async openWriter(id, idleMs) {
+          if (isArmed && id.endsWith(".copy.1")) throw new StoreError("node_unavailable", "The node refuses");
+          return await real.openWriter(id, idleMs);
+        },
+        async put(blob, deadline) {
+          if (isArmed && blob.id.endsWith(".copy.1")) throw new StoreError("node_unavailable", "The node refuses");
+          await real.put(blob, deadline);
+        },
+      }),
+      metadata: (real) => ({
+        async commit(change, deadline) {
+          if (isRaced) {
+            isRaced = false;
+            await real.commit(
+              { record: { ...(await recordNow()), userMetadata: {} }, ifRevision: change.ifRevision },
+              deadline,
+            );
+          }
+          return await real.commit(change, deadline);
+        },
+      }),
+    });
+    const blobs = await store.blobs();
+    isArmed = true;
+    expect(await ask(1)).toMatchObject({ outcome: "later" });
+    isArmed = false;
+    isRaced = true;
+    expect(await ask(1)).toMatchObject({ outcome: "later", inMs: 0 });
+    expect((await contentNow()).copy).toBeNull();
+    expect(await store.blobs()).toEqual(blobs);
   });
 });
 

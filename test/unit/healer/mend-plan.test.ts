@@ -73,5 +73,7 @@ function describeMend(mend: SetMend): string {
     }
   });
   const record = mendedSet(mend).nodes.map((node, index) => `${index}:${node ?? "--"}`);
-  return [...lines, ...(mend.unreadable ? ["unreadable"] : []), `record ${record.join(" ")}`].join("\n");
+  return [...lines, ...(mend.source === "enough" ? [] : [`source ${mend.source}`]), `record ${record.join(" ")}`].join(
+    "\n",
+  );
 }
