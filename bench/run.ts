@@ -14,10 +14,13 @@ import { clusterNats } from "./rows/cluster-nats.ts";
 import { clusterPatch } from "./rows/cluster-patch.ts";
 import { clusterSlowNode } from "./rows/cluster-slow-node.ts";
 import { clusterGetInline, clusterGetSmall, clusterPutInline, clusterPutSmall } from "./rows/cluster-small.ts";
+import { auditObjects } from "./rows/audit.ts";
+import { healNode } from "./rows/heal-node.ts";
 import { hotPatch } from "./rows/hot-patch.ts";
 import { getLarge, putLarge } from "./rows/large-objects.ts";
 import { uploadMemory } from "./rows/memory.ts";
 import { overhead } from "./rows/overhead.ts";
+import { reclaimSpace } from "./rows/reclaim-space.ts";
 import { getSmall, putSmall } from "./rows/small-objects.ts";
 import { start } from "./rows/start.ts";
 import { thousandObjects } from "./rows/thousand-objects.ts";
@@ -35,6 +38,8 @@ const ROWS: readonly Row[] = [
   start,
   thousandObjects,
   zipfCache,
+  reclaimSpace,
+  auditObjects,
   clusterPutSmall,
   clusterPutInline,
   clusterGetSmall,
@@ -43,6 +48,7 @@ const ROWS: readonly Row[] = [
   clusterPatch,
   clusterNats,
   clusterSlowNode,
+  healNode,
 ];
 
 /** On the same disk as the checkout, which is where `npm start` keeps its data; a temporary directory may be memory. */

@@ -25,6 +25,10 @@ export async function patchObject(url: string, path: string, patch: Buffer): Pro
   return (await send(url, path, { method: "PATCH", body: new Uint8Array(patch), headers })) as Receipt;
 }
 
+export async function deleteObject(url: string, path: string): Promise<void> {
+  await send(url, path, { method: "DELETE" });
+}
+
 export async function getBytes(url: string, path: string): Promise<Buffer> {
   const response = await fetch(new URL(path, url));
   const bytes = Buffer.from(await response.arrayBuffer());
@@ -39,6 +43,12 @@ export async function readUsage(url: string): Promise<StoreUsage> {
     liveBytes: sum(stats.nodes.map(({ usage }) => usage.liveBytes)),
     fileBytes: sum(stats.nodes.map(({ usage }) => usage.fileBytes)),
   };
+}
+
+/** Payload bytes on one node. */
+export async function readNodeBytes(url: string, name: string): Promise<number> {
+  const stats = (await send(url, "/cluster/stats", {})) as { nodes: readonly { name: string; usage: StoreUsage }[] };
+  return stats.nodes.find((node) => node.name === name)?.usage.liveBytes ?? 0;
 }
 
 /** What the gateway has counted of its cache since it began. */
