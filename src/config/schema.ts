@@ -296,7 +296,7 @@ const rootShape = {
     ),
     compactBelow: setting(
       numberBetween(0, 1),
-      0.5,
+      0.7,
       "A volume of whose file a smaller share than this is in use is emptied and given back to the file system",
     ),
     compactBytesPerSecond: setting(
