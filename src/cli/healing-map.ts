@@ -52,8 +52,9 @@ function progressText({ done, total, unit }: NonNullable<TrackReport["progress"]
   return `${figure(done)}${total === null ? "" : ` of ${figure(total)}`}${named}${share}`;
 }
 
-function describeIncident({ kind, node, noticedAtMs, repairMs }: Incident): string {
+function describeIncident({ kind, node, noticedAtMs, repairMs, objects, bytes }: Incident): string {
   const what = `${kind.replace("_", " ")}${node === null ? "" : ` ${displayText(node)}`}`;
   const end = repairMs === null ? "being mended" : `mended in ${(repairMs / 1_000).toFixed(1)} s`;
-  return `${new Date(noticedAtMs).toISOString()}  ${what}  ${end}`;
+  const loss = objects === 0 ? "nothing was lacking" : `${objects} objects lacked ${formatBytes(bytes)}`;
+  return `${new Date(noticedAtMs).toISOString()}  ${what}  ${end}${objects === 0 && repairMs === null ? "" : `, ${loss}`}`;
 }

@@ -388,7 +388,8 @@ function auditTrack(audit: Audit): TrackWork {
     const last = audit.last();
     const watched = { orphansWatched: audit.watchedOrphans() };
     if (last === null) return watched;
-    const { records, blobs, lacking, awayBlobs, orphans, elapsedMs } = last;
+    const { records, blobs, awayBlobs, orphans, elapsedMs } = last;
+    const lacking = last.lossOf(null).blobs;
     return { ...watched, records, blobs, lacking, awayBlobs, orphans, elapsedMs };
   };
   return { track: "audit", works: [audit], throttle: null, figures };

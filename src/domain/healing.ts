@@ -51,9 +51,19 @@ export type Incident = {
   readonly noticedAtMs: number;
   /** Null while it lasts. By a monotonic clock where one process saw all of it. */
   readonly repairMs: number | null;
+  /** Objects that lacked something when most was lacking, and the bytes of what they lacked. */
   readonly objects: number;
   readonly bytes: number;
 };
+
+/** What lacks somewhere, as an audit found it. */
+export type Loss = {
+  readonly blobs: number;
+  readonly objects: number;
+  readonly bytes: number;
+};
+
+export const NO_LOSS: Loss = { blobs: 0, objects: 0, bytes: 0 };
 
 export type TrackReport = WorkStatus & {
   readonly track: Track;

@@ -140,6 +140,12 @@ export function placedBlobsOf(set: BlobSet): PlacedBlob[] {
   return set.nodes.flatMap((node, index) => (node === null ? [] : [{ id: blobIdOf(set.txid, set.part, index), node }]));
 }
 
+/** The node on which the blob is to be; null when the manifest does not name it, or no node for it. */
+export function placeOf(manifest: Manifest, id: BlobId): NodeName | null {
+  const placed = blobSetsOf(manifest).flatMap(placedBlobsOf);
+  return placed.find((blob) => blob.id === id)?.node ?? null;
+}
+
 /** How many blobs of a set are enough to read it. */
 export function blobsNeeded(redundancy: Redundancy): number {
   return redundancy.scheme === "ec" ? redundancy.k : 1;

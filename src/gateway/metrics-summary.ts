@@ -39,7 +39,7 @@ type RepairSummary = {
   readonly jobsOpen: number;
   readonly incidentsOpen: number;
   readonly meanTimeToRepairMs: number | null;
-  readonly incidents: readonly Pick<Incident, "id" | "kind" | "node" | "noticedAtMs" | "repairMs">[];
+  readonly incidents: readonly Incident[];
 };
 
 export type SummarySources = {
@@ -85,13 +85,7 @@ function summarizeRepair({ replicationLag, waiting, jobs, incidents }: HealingSt
     jobsOpen: jobs.filter(({ state }) => state === "waiting" || state === "running").length,
     incidentsOpen: incidents.filter(({ repairMs }) => repairMs === null).length,
     meanTimeToRepairMs: meanRepairMs(incidents),
-    incidents: incidents.map(({ id, kind, node, noticedAtMs, repairMs }) => ({
-      id,
-      kind,
-      node,
-      noticedAtMs,
-      repairMs,
-    })),
+    incidents,
   };
 }
 

@@ -24,10 +24,12 @@ export type AuditView = {
   readonly nodeCount: number;
 };
 
+export type LackingBlob = { readonly node: NodeName | null; readonly bytes: number };
+
 export type GroupFindings = {
   readonly work: readonly Work[];
   /** Blobs that a record plans and nobody has, by the node that should; null where none was ever named. */
-  readonly lacking: readonly (NodeName | null)[];
+  readonly lacking: readonly LackingBlob[];
   /** Blobs on nodes that are only away. */
   readonly awayCount: number;
   /** Blobs that no record names where they are. */
@@ -49,7 +51,7 @@ export type GroupFindings = {
  * Kept records may lie on any nodes, as long as there are enough of them.
  */
 export function judgeGroup({ entries, held }: AuditGroup, view: AuditView): GroupFindings {
-  const lacking: (NodeName | null)[] = [];
+  const lacking: LackingBlob[] = [];
   const work: Work[] = [];
   const claimed = new Set<HeldBlob>();
   let awayCount = 0;
@@ -71,7 +73,8 @@ export function judgeGroup({ entries, held }: AuditGroup, view: AuditView): Grou
 }
 
 function judgeEntry(entry: SetEntry, nodes: readonly (NodeName | null)[], held: readonly HeldBlob[], view: AuditView) {
-  const lacking: (NodeName | null)[] = [];
+  const lacking: LackingBlob[] = [];
+  const bytes = entry.payloadBytes;
   const claimed: HeldBlob[] = [];
   const reasons = new Set<MendReason>();
   let awayCount = 0;
@@ -81,7 +84,7 @@ function judgeEntry(entry: SetEntry, nodes: readonly (NodeName | null)[], held: 
     if (found !== undefined) claimed.push(found);
     if (node === null) {
       reasons.add("dirty");
-      lacking.push(null);
+      lacking.push({ node, bytes });
       continue;
     }
     const standing = view.standingOf(node);
@@ -89,7 +92,7 @@ function judgeEntry(entry: SetEntry, nodes: readonly (NodeName | null)[], held: 
     if (standing === "away") awayCount += 1;
     else if (standing === "lost" || found === undefined || !isOfEntry(found.info, entry)) {
       reasons.add(standing === "lost" ? "node_lost" : "missing");
-      lacking.push(node);
+      lacking.push({ node, bytes });
     }
   }
   const left = nodes.length - lacking.length - awayCount;

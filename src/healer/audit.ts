@@ -8,6 +8,7 @@
 import type { BlobStore } from "../blob/blob-store.ts";
 import { isStoreError } from "../domain/errors.ts";
 import { blobPayloadBytes, stripeCount } from "../domain/geometry.ts";
+import type { Loss } from "../domain/healing.ts";
 import type { BucketName, NodeName, ObjectKey } from "../domain/ids.ts";
 import { keptSetName, needsKeeping } from "../domain/kept-record.ts";
 import { blobSetsOf, blobsNeeded } from "../domain/manifest.ts";
@@ -25,8 +26,9 @@ import type { MetadataStore } from "../metadata/metadata-store.ts";
 import { blobSetNameOf } from "../object/read-pins.ts";
 import type { WorkQueue } from "../work/work-queue.ts";
 import { InventoryCursor } from "./audit-inventory.ts";
-import type { AuditView } from "./audit-plan.ts";
+import type { AuditView, GroupFindings } from "./audit-plan.ts";
 import { collectWorks, judgeGroup } from "./audit-plan.ts";
+import { Losses } from "./losses.ts";
 import type { SetEntry } from "./lmdb-audit-scratch.ts";
 import { AuditScratch } from "./lmdb-audit-scratch.ts";
 import { OrphanWatch } from "./orphan-watch.ts";
@@ -37,9 +39,8 @@ export type AuditReport = {
   readonly scope: AuditScope;
   readonly records: number;
   readonly blobs: number;
-  /** Blobs that records plan and no node that was asked has, those on lost nodes too. */
-  readonly lacking: number;
-  readonly lackingOf: (node: NodeName) => number;
+  /** What records plan and no node that was asked has, on lost nodes too: on one node, or on all (null). */
+  readonly lossOf: (node: NodeName | null) => Loss;
   /** Blobs on nodes that are only away. */
   readonly awayBlobs: number;
   /** Blobs that no record names where they are; many of them are of writes under way. */
@@ -163,7 +164,8 @@ class StreamingAudit implements Audit {
     await this.#run?.close();
     this.#run = null;
     this.#last = report;
-    const { records, blobs, lacking, orphans, queued, again, elapsedMs } = report;
+    const { records, blobs, orphans, queued, again, elapsedMs } = report;
+    const lacking = report.lossOf(null).blobs;
     this.#deps.logger.info({ records, blobs, lacking, orphans, queued, again, elapsedMs }, "an audit has ended");
     for (const { resolve } of this.#serving.splice(0)) resolve(report);
   }
@@ -184,7 +186,7 @@ class AuditRun {
   readonly #scratch: AuditScratch;
   readonly #beganMs: number;
   readonly #cursors: InventoryCursor[];
-  readonly #lackingOf = new Map<NodeName | null, number>();
+  readonly #losses = new Losses();
   #phase: "records" | "merge" = "records";
   #after: { bucket: BucketName; key: ObjectKey } | null = null;
   #page: readonly SetEntry[] = [];
@@ -197,7 +199,6 @@ class AuditRun {
   #blobs = 0;
   #entries = 0;
   #entriesSeen = 0;
-  #lacking = 0;
   #awayBlobs = 0;
   #orphans = 0;
   #queued = 0;
@@ -284,16 +285,15 @@ class AuditRun {
       this.#entriesSeen += entries.length;
       const held = this.#cursors.flatMap((cursor) => (cursor.nextSet === name ? cursor.takeSet() : []));
       this.#blobs += held.length;
-      this.#take(judgeGroup({ name, entries, held }, view));
+      this.#take(name, judgeGroup({ name, entries, held }, view));
       if (this.#works.length > WORKS_AHEAD_MAX) return true;
     }
     return true;
   }
 
-  #take({ work, lacking, awayCount, orphans }: ReturnType<typeof judgeGroup>): void {
+  #take(name: string, { work, lacking, awayCount, orphans }: GroupFindings): void {
     this.#works.push(...work);
-    for (const node of lacking) this.#lackingOf.set(node, (this.#lackingOf.get(node) ?? 0) + 1);
-    this.#lacking += lacking.length;
+    for (const blob of lacking) this.#losses.add(name, blob);
     this.#awayBlobs += awayCount;
     this.#orphans += orphans.length;
     this.#works.push(...collectWorks(this.#orphanWatch.see(orphans)));
@@ -338,7 +338,7 @@ class AuditRun {
   }
 
   #report(): AuditReport {
-    const lackingOf = this.#lackingOf;
+    const losses = this.#losses;
     const broken = this.#cursors.filter((cursor) => cursor.isBroken);
     this.#orphanWatch.endAudit(
       new Set(this.#cursors.filter((cursor) => !cursor.isBroken).map(({ store }) => store.node)),
@@ -347,8 +347,7 @@ class AuditRun {
       scope: this.#scope,
       records: this.#records,
       blobs: this.#blobs,
-      lacking: this.#lacking,
-      lackingOf: (node) => lackingOf.get(node) ?? 0,
+      lossOf: (node) => losses.of(node),
       awayBlobs: this.#awayBlobs,
       orphans: this.#orphans,
       queued: this.#queued,

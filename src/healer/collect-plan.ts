@@ -1,9 +1,8 @@
 import type { BlobDescriptor } from "../domain/blob.ts";
 import { needsKeeping } from "../domain/kept-record.ts";
-import type { NodeName } from "../domain/ids.ts";
 import { parseBlobId } from "../domain/ids.ts";
 import type { Intent } from "../domain/intent.ts";
-import type { BlobSet, PlacedBlob } from "../domain/manifest.ts";
+import type { PlacedBlob } from "../domain/manifest.ts";
 import { blobSetsOf, blobsNeeded } from "../domain/manifest.ts";
 import type { StoredRecord } from "../domain/record.ts";
 
@@ -81,12 +80,4 @@ function concerns({ txid: writer, planned, replaces }: Intent, txid: string, blo
 
 function isKeptOf(version: string, txid: string): boolean {
   return version === txid;
-}
-
-/** Where the record says that the blob should be, if it still names its set. */
-export function namedNodeOf(blob: PlacedBlob, stored: StoredRecord | null): NodeName | null {
-  const parsed = parseBlobId(blob.id);
-  const sets: readonly BlobSet[] = stored === null ? [] : blobSetsOf(stored.record.manifest);
-  const set = sets.find((one) => one.txid === parsed?.txid && one.part === parsed.part);
-  return parsed === null ? null : (set?.nodes[parsed.index] ?? null);
 }

@@ -6,14 +6,14 @@ import { blobIdOf, parseBlobId } from "../domain/ids.ts";
 import type { Intent } from "../domain/intent.ts";
 import { KEPT_COPIES, keptBlobId, needsKeeping } from "../domain/kept-record.ts";
 import type { PlacedBlob } from "../domain/manifest.ts";
-import { blobSetsOf } from "../domain/manifest.ts";
+import { blobSetsOf, placeOf } from "../domain/manifest.ts";
 import type { StoredRecord } from "../domain/record.ts";
 import { deadlineIn } from "../lib/deadline.ts";
 import type { ObjectDeps } from "../object/deps.ts";
 import { metadataDeadline } from "../object/commit-record.ts";
 import { blobSetName } from "../object/read-pins.ts";
 import type { CollectVerdict } from "./collect-plan.ts";
-import { judgeOrphan, namedNodeOf } from "./collect-plan.ts";
+import { judgeOrphan } from "./collect-plan.ts";
 import type { CollectMetrics } from "./collect-metrics.ts";
 import type { Executor, WorkContext } from "./work-executor.ts";
 
@@ -105,7 +105,7 @@ async function isHeldWhereNamed(
   blob: PlacedBlob,
   stored: StoredRecord | null,
 ): Promise<boolean | null> {
-  const node = namedNodeOf(blob, stored);
+  const node = stored === null ? null : placeOf(stored.record.manifest, blob.id);
   if (node === null) return null;
   const store = deps.nodes.get(node);
   if (store === undefined) return false;

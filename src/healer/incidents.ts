@@ -1,28 +1,31 @@
 /** When a loss of redundancy begins and ends. Pure. */
-import type { Incident } from "../domain/healing.ts";
+import type { Incident, Loss } from "../domain/healing.ts";
 import type { NodeName } from "../domain/ids.ts";
 
-/** What an audit that covered them found for incidents. */
+/** What an audit found for incidents. */
 export type AuditedLosses = {
-  /** Blobs that lack on a node that can be read, or, of one that was given up, that no other has yet. */
-  readonly lacking: number;
-  readonly lackingOf: (node: NodeName) => number;
+  /** On a node that can be read, or, of one that was given up, what no other has yet; null: everywhere. */
+  readonly lossOf: (node: NodeName | null) => Loss;
   /** Null: all nodes were looked at. */
   readonly node: NodeName | null;
+  /** It has not seen everything: what it did not find may lack all the same. */
+  readonly again: boolean;
 };
 
-/** Those of `incidents` that are over by what an audit found, as they are then. Only such as were noticed before it began. */
-export function endIncidents(
+/** Those of `incidents` that an audit changes, as they are then: over, or larger than was known. Only such as were noticed before it began. */
+export function auditedIncidents(
   incidents: readonly Incident[],
-  found: AuditedLosses,
+  { lossOf, node, again }: AuditedLosses,
   repairMsOf: (incident: Incident) => number,
 ): Incident[] {
   return incidents.flatMap((incident) => {
     if (incident.repairMs !== null) return [];
     // An audit of one node says nothing of the others.
-    if (found.node !== null && found.node !== incident.node) return [];
-    const lacking = incident.node === null ? found.lacking : found.lackingOf(incident.node);
-    return lacking === 0 ? [{ ...incident, repairMs: Math.max(0, Math.round(repairMsOf(incident))) }] : [];
+    if (node !== null && node !== incident.node) return [];
+    const { blobs, objects, bytes } = lossOf(incident.node);
+    if (blobs === 0) return again ? [] : [{ ...incident, repairMs: Math.max(0, Math.round(repairMsOf(incident))) }];
+    if (objects <= incident.objects && bytes <= incident.bytes) return [];
+    return [{ ...incident, objects: Math.max(objects, incident.objects), bytes: Math.max(bytes, incident.bytes) }];
   });
 }
 

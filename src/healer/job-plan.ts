@@ -15,6 +15,7 @@ import type { HealingJob, Track, TrackReport } from "../domain/healing.ts";
 /** What an audit found for one job: on its node, or everywhere. */
 export type JobFinding = {
   readonly lacking: number;
+  readonly lackingBytes: number;
   readonly orphans: number;
   /** Pieces of work that it added to the queue. */
   readonly queued: number;
@@ -29,6 +30,7 @@ export type JobMemory = {
   readonly auditCount: number;
   /** Blobs that lacked at first. */
   readonly lackedAtFirst: number;
+  readonly lackedBytesAtFirst: number;
   /** The verification of the node's blobs. */
   readonly verified: { readonly count: number; readonly total: number; readonly bad: number; readonly isDone: boolean };
   /** The run that was asked for, by the counter of the track. */
@@ -36,7 +38,7 @@ export type JobMemory = {
 };
 
 export const NOTHING_LEARNT: JobMemory = {
-  ...{ finding: null, auditCount: 0, lackedAtFirst: 0, run: null },
+  ...{ finding: null, auditCount: 0, lackedAtFirst: 0, lackedBytesAtFirst: 0, run: null },
   verified: { count: 0, total: 0, bad: 0, isDone: false },
 };
 
@@ -94,9 +96,10 @@ function planCollect({ finding }: JobMemory, { waiting }: JobSight): JobPlan {
 }
 
 function planRecovery(memory: JobMemory, { urgent, isNodeSettled }: JobSight): JobPlan {
-  const { finding, lackedAtFirst, verified } = memory;
+  const { finding, lackedAtFirst, lackedBytesAtFirst, verified } = memory;
   const mended = finding === null ? 0 : lackedAtFirst - Math.min(lackedAtFirst, finding.lacking);
-  const result = { ...resultOf(finding), mended, verified: verified.count, damaged: verified.bad };
+  const mendedBytes = finding === null ? 0 : Math.max(0, lackedBytesAtFirst - finding.lackingBytes);
+  const result = { ...resultOf(finding), mended, mendedBytes, verified: verified.count, damaged: verified.bad };
   const mending = {
     ...{ done: mended, total: finding === null ? null : lackedAtFirst, unit: "blobs mended" },
     result,

@@ -102,12 +102,13 @@ export class JobRunner implements AsyncDisposable {
       const learnt = this.#learnt.get(id);
       if (job === undefined || learnt === undefined) continue;
       const finding = findingOf(job.node);
-      const { auditCount, lackedAtFirst } = learnt.memory;
+      const { auditCount, lackedAtFirst, lackedBytesAtFirst } = learnt.memory;
       learnt.memory = {
         ...learnt.memory,
         finding,
         auditCount: auditCount + 1,
         lackedAtFirst: Math.max(lackedAtFirst, finding.lacking),
+        lackedBytesAtFirst: Math.max(lackedBytesAtFirst, finding.lackingBytes),
         // Whatever was verified before may have been mended since.
         verified: NOTHING_LEARNT.verified,
       };

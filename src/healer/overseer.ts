@@ -5,7 +5,8 @@
  */
 import { withIncident } from "../desk/healing-ledger.ts";
 import type { OpenLedger } from "../desk/open-ledger.ts";
-import type { Incident, JobKind, HealingJob } from "../domain/healing.ts";
+import type { Incident, JobKind, HealingJob, Loss } from "../domain/healing.ts";
+import { NO_LOSS } from "../domain/healing.ts";
 import type { NodeName } from "../domain/ids.ts";
 import type { BackgroundWork, StepResult, WorkProgress } from "../lib/background-work.ts";
 import type { Clock } from "../lib/clock.ts";
@@ -14,7 +15,7 @@ import type { Membership } from "../membership/membership.ts";
 import type { WorkDepth } from "../work/work-queue.ts";
 import type { JobFinding } from "./job-plan.ts";
 import type { AuditWish, JobRunner } from "./job-runner.ts";
-import { endIncidents } from "./incidents.ts";
+import { auditedIncidents } from "./incidents.ts";
 import type { NodeEvent } from "./node-watch.ts";
 import { sightsOf, watchNodes } from "./node-watch.ts";
 import { replicationLag } from "./replication-lag.ts";
@@ -23,9 +24,8 @@ export type AuditRequest = { readonly kind: "all" } | { readonly kind: "node"; r
 
 /** What the leader needs to know of an audit. */
 export type AuditOutcome = {
-  /** Blobs that lack, and may be mended now. */
-  readonly lacking: number;
-  readonly lackingOf: (node: NodeName) => number;
+  /** What lacks on a node, or anywhere (null), and may be mended now. */
+  readonly lossOf: (node: NodeName | null) => Loss;
   readonly orphans: number;
   readonly queued: number;
   /** It has not seen everything: what it did not find may lack all the same. */
@@ -126,7 +126,7 @@ export class Overseer implements BackgroundWork {
   async start(kind: JobKind, node: NodeName | null): Promise<HealingJob> {
     const before = new Set(this.#deps.jobs.open().map(({ id }) => id));
     const job = await this.#deps.jobs.start(kind, node);
-    if (kind === "recover_node" && !before.has(job.id)) await this.#notice("on_demand", node, 0);
+    if (kind === "recover_node" && !before.has(job.id)) await this.#notice("on_demand", node);
     return job;
   }
 
@@ -156,16 +156,21 @@ export class Overseer implements BackgroundWork {
       { node, awayMs: Math.round(awayMs) },
       kind === "lost" ? "a node is given up" : "a node is back",
     );
-    await this.#notice(kind === "lost" ? "node_lost" : "node_returned", node, awayMs);
+    await this.#notice(kind === "lost" ? "node_lost" : "node_returned", node, { sinceMs: awayMs });
     await this.#deps.jobs.start("recover_node", node);
   }
 
-  async #notice(kind: Incident["kind"], node: NodeName | null, sinceMs: number): Promise<void> {
+  async #notice(
+    kind: Incident["kind"],
+    node: NodeName | null,
+    { sinceMs = 0, loss = NO_LOSS }: { readonly sinceMs?: number; readonly loss?: Loss } = {},
+  ): Promise<void> {
     const { clock, ledger, nextId } = this.#deps;
     const isSame = (one: Incident) => one.kind === kind && one.node === node && one.repairMs === null;
     if (ledger.current().incidents.some(isSame)) return;
     const noticedAtMs = Math.round(clock.wallMs() - sinceMs);
-    const incident: Incident = { id: nextId(), kind, node, noticedAtMs, repairMs: null, objects: 0, bytes: 0 };
+    const { objects, bytes } = loss;
+    const incident: Incident = { id: nextId(), kind, node, noticedAtMs, repairMs: null, objects, bytes };
     this.#noticedAtMs.set(incident.id, clock.monotonicMs() - sinceMs);
     await ledger.change((found) => withIncident(found, incident));
   }
@@ -216,7 +221,7 @@ export class Overseer implements BackgroundWork {
     if (wish.node === null) {
       this.#auditDueMs = nowMs + (outcome.again ? Math.min(AUDIT_RETRY_MS, bounds.auditEveryMs) : bounds.auditEveryMs);
       this.#lookAgainMs =
-        outcome.lacking === 0 ? LOOK_AGAIN_MS_MIN : Math.min(LOOK_AGAIN_MS_MAX, this.#lookAgainMs * 2);
+        outcome.lossOf(null).blobs === 0 ? LOOK_AGAIN_MS_MIN : Math.min(LOOK_AGAIN_MS_MAX, this.#lookAgainMs * 2);
     }
     await this.#writeDown(pending, outcome);
     jobs.learn(wish, (node) => findingOf(outcome, node));
@@ -226,40 +231,43 @@ export class Overseer implements BackgroundWork {
     const { ledger, clock, onIncidentEnded } = this.#deps;
     const repairMsOf = ({ id, noticedAtMs }: Incident) =>
       clock.monotonicMs() - (this.#noticedAtMs.get(id) ?? clock.monotonicMs() - (clock.wallMs() - noticedAtMs));
-    let ended: readonly Incident[] = [];
+    let changed: readonly Incident[] = [];
     await ledger.change((found) => {
       const open = found.incidents.filter(({ id }) => incidents.has(id));
-      ended = outcome.again ? [] : endIncidents(open, { ...outcome, node: wish.node }, repairMsOf);
+      changed = auditedIncidents(open, { ...outcome, node: wish.node }, repairMsOf);
       const seen = wish.node === null ? nodes : new Set([wish.node].filter((node) => nodes.has(node)));
       const looked: ReadonlySet<NodeName> = outcome.again ? new Set() : seen;
       const next = { ...found, lacking: lackingAfter(found.lacking, outcome, wish.node, Object.keys(found.nodes)) };
-      return ended.reduce(withIncident, { ...next, nodes: verifiedNodes(found.nodes, looked) });
+      return changed.reduce(withIncident, { ...next, nodes: verifiedNodes(found.nodes, looked) });
     });
     this.#mendedAtAudit = mendedBefore;
-    for (const incident of ended) {
+    for (const incident of changed.filter(({ repairMs }) => repairMs !== null)) {
       this.#noticedAtMs.delete(incident.id);
       onIncidentEnded?.(incident);
-      this.#deps.logger.info({ incident: incident.kind, node: incident.node, repairMs: incident.repairMs }, "mended");
+      const { kind, node, repairMs, objects, bytes } = incident;
+      this.#deps.logger.info({ incident: kind, node, repairMs, objects, bytes }, "mended");
     }
     const isKnown = ledger.current().incidents.some(({ repairMs }) => repairMs === null);
-    if (outcome.lacking > 0 && wish.node === null && !isKnown) await this.#notice("damage", null, 0);
+    const loss = outcome.lossOf(null);
+    if (loss.blobs > 0 && wish.node === null && !isKnown) await this.#notice("damage", null, { loss });
   }
 }
 
-function findingOf({ lacking, lackingOf, orphans, queued, again }: AuditOutcome, node: NodeName | null): JobFinding {
-  return { lacking: node === null ? lacking : lackingOf(node), orphans, queued, isWhole: !again };
+function findingOf({ lossOf, orphans, queued, again }: AuditOutcome, node: NodeName | null): JobFinding {
+  const { blobs: lacking, bytes: lackingBytes } = lossOf(node);
+  return { lacking, lackingBytes, orphans, queued, isWhole: !again };
 }
 
 /** By node; what an audit of one node found says nothing of the others. */
 function lackingAfter(
   before: Readonly<Record<string, number>> | null,
-  { lacking, lackingOf }: AuditOutcome,
+  { lossOf }: AuditOutcome,
   node: NodeName | null,
   names: readonly string[],
 ): Readonly<Record<string, number>> {
-  if (node !== null) return { ...before, [node]: lackingOf(node) };
-  const ofNodes = Object.fromEntries(names.map((name) => [name, lackingOf(name as NodeName)]));
-  return { ...ofNodes, "": Math.max(0, lacking - sumOf(ofNodes)) };
+  if (node !== null) return { ...before, [node]: lossOf(node).blobs };
+  const ofNodes = Object.fromEntries(names.map((name) => [name, lossOf(name as NodeName).blobs]));
+  return { ...ofNodes, "": Math.max(0, lossOf(null).blobs - sumOf(ofNodes)) };
 }
 
 function verifiedNodes<T extends { readonly isUnverified: boolean }>(

@@ -2,6 +2,8 @@ import { isStoreError } from "../domain/errors.ts";
 import type { Txid } from "../domain/ids.ts";
 import { REVISION_NONE } from "../domain/ids.ts";
 import type { Intent } from "../domain/intent.ts";
+import type { PlacedBlob } from "../domain/manifest.ts";
+import { placeOf } from "../domain/manifest.ts";
 import type { ObjectRecord, StoredRecord } from "../domain/record.ts";
 import { withFence } from "../domain/record.ts";
 import { deadlineIn } from "../lib/deadline.ts";
@@ -169,11 +171,10 @@ async function recoverIntent(round: Round, entry: WalEntry, look: Look): Promise
   if (!policy.mayAct() || !(await decide(deps, plan, intent, stored))) return "later";
   looks.decided(look, plan);
 
-  const pinned = plan.remove.filter((blob) => isPinned(deps, blobSetName(blob.id)));
-  const free = plan.remove.filter((blob) => !pinned.includes(blob));
-  if (!policy.mayAct() || !(await deleteBlobs({ ...deps, nodeMs: deps.waitMs }, free)) || pinned.length > 0) {
-    return "later";
-  }
+  const record = plan.action === "resurrect" ? plan.record : (stored?.record ?? null);
+  const free = await freeable(deps, plan.remove, record);
+  if (!policy.mayAct() || !(await deleteBlobs({ ...deps, nodeMs: deps.waitMs }, free))) return "later";
+  if (free.length < plan.remove.length) return "later";
   if (plan.after.step === "look_again") {
     looks.lookAgain(look, plan.after.inMs);
     return "look_again";
@@ -229,6 +230,32 @@ async function endIntents(round: Round, page: readonly WalEntry[], done: readonl
     if (!isStoreError(cause)) throw cause;
     deps.logger.warn({ count: done.length, code: cause.code }, "intents could not be settled yet");
     return [];
+  }
+}
+
+/**
+ * Of blobs that the record does not name those that nobody reads and that nobody misses: one that was moved is held where
+ * the record names it now, or this one may be the last.
+ */
+async function freeable(
+  deps: RecoverDeps,
+  blobs: readonly PlacedBlob[],
+  record: ObjectRecord | null,
+): Promise<readonly PlacedBlob[]> {
+  const judged = await Promise.all(
+    blobs.map(async (blob) => !isPinned(deps, blobSetName(blob.id)) && !(await isMissed(deps, blob, record))),
+  );
+  return blobs.filter((_, at) => judged[at]);
+}
+
+async function isMissed(deps: RecoverDeps, blob: PlacedBlob, record: ObjectRecord | null): Promise<boolean> {
+  const node = record === null ? null : placeOf(record.manifest, blob.id);
+  if (node === null) return false;
+  try {
+    return ((await deps.nodes.get(node)?.describe(blob.id, deadline(deps))) ?? null) === null;
+  } catch (cause) {
+    if (!isStoreError(cause)) throw cause;
+    return true;
   }
 }
 

@@ -1,7 +1,8 @@
 /**
  * Random histories of one store: writes that end and writes that do not, deletes and undeletes, patches, further copies,
- * blobs that are lost and blobs that lie about; and between them audits, whose findings are worked off. At every moment
- * everything that was acknowledged reads as it should, and in the end there is not one blob more than records name.
+ * blobs that are lost and blobs that lie about; and between them audits, whose findings are worked off, and a collector
+ * that is offered every blob there is. At every moment everything that was acknowledged reads as it should, and in the end
+ * there is not one blob more than records name.
  */
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -10,7 +11,7 @@ import fc from "fast-check";
 import { Registry } from "prom-client";
 import { expect, test } from "vitest";
 import { StoreError } from "../../src/domain/errors.ts";
-import type { NodeName } from "../../src/domain/ids.ts";
+import type { BlobId, NodeName } from "../../src/domain/ids.ts";
 import { KEPT_COPIES, keptBlobId, needsKeeping } from "../../src/domain/kept-record.ts";
 import type { StrategyChoice } from "../../src/domain/manifest.ts";
 import { blobSetsOf, placedBlobsOf } from "../../src/domain/manifest.ts";
@@ -48,6 +49,9 @@ type Step =
   /** One blob of an object that is whole: less than it can lose. */
   | { readonly do: "lose" | "stray"; readonly key: string; readonly at: number }
   | { readonly do: "wait"; readonly ms: number }
+  /** The collector is asked about everything, whatever an audit would say: its own look has to suffice. */
+  | { readonly do: "offer" }
+  | { readonly do: "recover" }
   | { readonly do: "heal" };
 
 const key = fc.constantFrom(...KEYS);
@@ -68,7 +72,8 @@ const step: fc.Arbitrary<Step> = fc.oneof(
     arbitrary: fc.record({ do: fc.constantFrom("lose", "stray"), key, at: fc.nat(40) }) as fc.Arbitrary<Step>,
   },
   { weight: 1, arbitrary: fc.record({ do: fc.constant("wait" as const), ms: fc.constantFrom(1_000, 12_000, 45_000) }) },
-  { weight: 4, arbitrary: fc.constant({ do: "heal" as const }) },
+  { weight: 4, arbitrary: fc.constantFrom({ do: "heal" as const }, { do: "offer" as const }) },
+  { weight: 1, arbitrary: fc.constant({ do: "recover" as const }) },
 );
 
 class World {
@@ -105,6 +110,8 @@ class World {
   /** What an undelete is to bring back. */
   readonly #deleted = new Map<string, { readonly bytes: Buffer; readonly atMs: number }>();
   #wounded = new Set<string>();
+  /** What writers left when they died: recovery ends it either way. */
+  #undecided: { readonly name: string; readonly bytes: Buffer }[] = [];
 
   async take(next: Step): Promise<void> {
     const { deps, clock } = this.store;
@@ -120,10 +127,7 @@ class World {
         const bytes = contentOf(next.strategy, next.seed);
         await putObject(deps, putRequest(next.key, bytes, { strategy: next.strategy })).catch(() => {});
         this.#isDying = false;
-        await settle();
-        await this.store.recover();
-        const now = await this.store.read(next.key);
-        if (now !== null && now.equals(bytes)) this.#set(next.key, bytes);
+        this.#undecided.push({ name: next.key, bytes });
         break;
       }
       case "patch":
@@ -156,6 +160,12 @@ class World {
       case "wait":
         clock.advance(next.ms);
         break;
+      case "offer":
+        await this.#offer();
+        break;
+      case "recover":
+        await this.#recover();
+        break;
       case "heal":
         await this.heal();
     }
@@ -178,8 +188,28 @@ class World {
       delivery = await this.#queue.take(0, going.signal);
     }
     await settle();
-    await this.store.recover();
+    await this.#recover();
     this.#wounded = new Set();
+  }
+
+  async #offer(): Promise<void> {
+    const blobs = (await this.store.blobs()).map((blob) => {
+      const [id, node] = blob.split("@") as [BlobId, NodeName];
+      return { id, node };
+    });
+    for (const node of NODE_NAMES) {
+      const held = blobs.filter((blob) => blob.node === node);
+      await this.#collect({ kind: "collect", urgency: 2, node, blobs: held }, going);
+    }
+  }
+
+  async #recover(): Promise<void> {
+    await this.store.recover();
+    for (const { name, bytes } of this.#undecided) {
+      const now = await this.store.read(name);
+      if (now?.equals(bytes) === true) this.#set(name, bytes);
+    }
+    this.#undecided = [];
   }
 
   async expectRight(): Promise<void> {

@@ -6,6 +6,7 @@ import { EMPTY_LEDGER } from "../../src/desk/healing-ledger.ts";
 import type { HealingStore } from "../../src/desk/healing-store.ts";
 import { StoreError } from "../../src/domain/errors.ts";
 import type { HealingControls, TrackReport } from "../../src/domain/healing.ts";
+import { NO_LOSS } from "../../src/domain/healing.ts";
 import type { NodeName, Txid } from "../../src/domain/ids.ts";
 import type { Leading, LeadingParts, Term } from "../../src/healer/healing.ts";
 import { startLeading } from "../../src/healer/healing.ts";
@@ -36,7 +37,7 @@ export function createMemoryHealingStore(): HealingStore {
   };
 }
 
-export const NOTHING_FOUND: AuditOutcome = { lacking: 0, lackingOf: () => 0, orphans: 0, queued: 0, again: false };
+export const NOTHING_FOUND: AuditOutcome = { lossOf: () => NO_LOSS, orphans: 0, queued: 0, again: false };
 
 export type TestLeading = AsyncDisposable & {
   readonly leading: Leading;

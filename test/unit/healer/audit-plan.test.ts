@@ -47,7 +47,7 @@ function judge(entries: readonly SetEntry[], found: HeldBlob[], standings: Stand
   const strays = orphans.map(({ id, node }) => `${parseBlobId(id)?.index}@${node}`);
   return [
     ...works,
-    ...(lacking.length === 0 ? [] : [`lacking on ${lacking.map((node) => node ?? "--").join(" ")}`]),
+    ...(lacking.length === 0 ? [] : [`lacking on ${lacking.map(({ node }) => node ?? "--").join(" ")}`]),
     ...(awayCount === 0 ? [] : [`away ${awayCount}`]),
     ...(strays.length === 0 ? [] : [`nobody's ${strays.join(" ")}`]),
   ].join("; ");

@@ -1,7 +1,8 @@
 import { describe, expect, test } from "vitest";
 import type { Incident } from "../../../src/domain/healing.ts";
+import { NO_LOSS } from "../../../src/domain/healing.ts";
 import type { NodeName } from "../../../src/domain/ids.ts";
-import { endIncidents, meanRepairMs } from "../../../src/healer/incidents.ts";
+import { auditedIncidents, meanRepairMs } from "../../../src/healer/incidents.ts";
 import { replicationLag } from "../../../src/healer/replication-lag.ts";
 
 const incident = (id: string, node: string | null, changes: Partial<Incident> = {}): Incident => ({
@@ -9,26 +10,45 @@ const incident = (id: string, node: string | null, changes: Partial<Incident> = 
   ...changes,
 });
 
-describe("endIncidents()", () => {
-  const lackingOf = (node: NodeName) => (node === "n2" ? 5 : 0);
+describe("auditedIncidents()", () => {
+  const lossOfAll = (blobs: number, ofN2 = 5) => ({
+    lossOf: (node: NodeName | null) => {
+      const count = node === "n2" ? ofN2 : node === null ? blobs : 0;
+      return { blobs: count, objects: count, bytes: 100 * count };
+    },
+  });
   const open = [incident("i1", "n1"), incident("i2", "n2"), incident("i3", null, { kind: "damage" })];
-  const ended = (lacking: number, node: string | null) =>
-    endIncidents(open, { lacking, lackingOf, node: node as NodeName | null }, () => 1_234.4).map(({ id }) => id);
+  const audited = (blobs: number, node: string | null, again = false) =>
+    auditedIncidents(open, { ...lossOfAll(blobs), node: node as NodeName | null, again }, () => 1_234.4).map(
+      ({ id, repairMs, objects, bytes }) => `${id} ${repairMs === null ? `${objects} objects ${bytes} B` : "over"}`,
+    );
 
   test("ends those whose node lacks nothing, others when nothing lacks anywhere", () => {
-    expect(ended(5, null)).toEqual(["i1"]);
-    expect(ended(0, null)).toEqual(["i1", "i3"]);
+    expect(audited(5, null)).toEqual(["i1 over", "i2 5 objects 500 B", "i3 5 objects 500 B"]);
+    expect(audited(0, null)).toEqual(["i1 over", "i2 5 objects 500 B", "i3 over"]);
   });
 
   test("takes an audit of one node for no other", () => {
-    expect(ended(0, "n1")).toEqual(["i1"]);
-    expect(ended(5, "n2")).toEqual([]);
+    expect(audited(0, "n1")).toEqual(["i1 over"]);
+    expect(audited(5, "n2")).toEqual(["i2 5 objects 500 B"]);
+  });
+
+  test("ends nothing by an audit that has not seen everything", () => {
+    expect(audited(0, null, true)).toEqual(["i2 5 objects 500 B"]);
+  });
+
+  test("keeps what was lacking when most was", () => {
+    const [first] = auditedIncidents([incident("i2", "n2")], { ...lossOfAll(5), node: null, again: false }, () => 1);
+    const later = auditedIncidents([first as Incident], { ...lossOfAll(2, 2), node: null, again: false }, () => 1);
+    expect(later).toEqual([]);
+    const over = auditedIncidents([first as Incident], { ...lossOfAll(0, 0), node: null, again: false }, () => 1);
+    expect(over).toEqual([{ ...first, repairMs: 1, objects: 5, bytes: 500 }]);
   });
 
   test("notes how long it took, once", () => {
-    const over = { lacking: 0, lackingOf: () => 0, node: null };
-    expect(endIncidents([incident("i1", "n1")], over, () => 1_234.4)).toMatchObject([{ repairMs: 1_234 }]);
-    expect(endIncidents([incident("i1", "n1", { repairMs: 7 })], over, () => 1)).toEqual([]);
+    const over = { lossOf: () => NO_LOSS, node: null, again: false };
+    expect(auditedIncidents([incident("i1", "n1")], over, () => 1_234.4)).toMatchObject([{ repairMs: 1_234 }]);
+    expect(auditedIncidents([incident("i1", "n1", { repairMs: 7 })], over, () => 1)).toEqual([]);
   });
 });
 

@@ -6,7 +6,7 @@ import { sampleJob, sampleReport } from "../../support/test-desk.ts";
 
 const QUIET: JobSight = { waiting: 0, urgent: 0, isNodeSettled: true, reports: [] };
 const found = (changes: Partial<JobFinding> = {}): JobFinding => ({
-  ...{ lacking: 0, orphans: 0, queued: 0, isWhole: true },
+  ...{ lacking: 0, lackingBytes: 0, orphans: 0, queued: 0, isWhole: true },
   ...changes,
 });
 

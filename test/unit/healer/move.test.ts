@@ -1,4 +1,6 @@
 import { describe, expect, test } from "vitest";
+import type { BlobStore } from "../../../src/blob/blob-store.ts";
+import { StoreError } from "../../../src/domain/errors.ts";
 import type { NodeName } from "../../../src/domain/ids.ts";
 import { blobIdOf } from "../../../src/domain/ids.ts";
 import type { BlobSet } from "../../../src/domain/manifest.ts";
@@ -13,7 +15,7 @@ import { createMemoryWorkQueue } from "../../../src/work/memory-work-queue.ts";
 import type { Delivery } from "../../../src/work/work-queue.ts";
 import { ManualClock, settle } from "../../support/manual-clock.ts";
 import type { MemoryStoreOptions } from "../../support/memory-store.ts";
-import { ANY_TIME, NODE_NAMES, openMemoryStore } from "../../support/memory-store.ts";
+import { ANY_TIME, NODE_NAMES, openMemoryStore, override } from "../../support/memory-store.ts";
 import { BUCKET, bytesOf, getRequest, keyOf, noise, putRequest } from "../../support/store.ts";
 
 const going = { signal: new AbortController().signal };
@@ -91,6 +93,23 @@ describe("createMoveExecutor()", () => {
     await deps.nodes.get(set.nodes[1] as NodeName)?.delete([blobIdOf(set.txid, set.part, 1)], ANY_TIME);
     expect(await move(work, going)).toMatchObject({ outcome: "later" });
     expect(await setNow()).toEqual(set);
+  });
+
+  test("the old place is freed once the new one holds the blob, and never before", async () => {
+    const { store, deps, work, move, from, to, holds, read } = await open();
+    const away = new StoreError("node_unavailable", "away", { retriable: true });
+    await move(work, going);
+    const moved = deps.nodes.get(to)!;
+    for (const describe of [async () => null, async () => Promise.reject(away)]) {
+      const lacking = override(moved, { describe });
+      (deps.nodes as Map<NodeName, BlobStore>).set(to, lacking);
+      expect(await store.recover()).toMatchObject({ left: 1 });
+      expect(await holds(from)).toBe(true);
+    }
+    (deps.nodes as Map<NodeName, BlobStore>).set(to, moved);
+    expect(await store.recover()).toMatchObject({ finished: 1 });
+    expect([await holds(from), await holds(to)]).toEqual([false, true]);
+    expect((await read()).equals(BYTES)).toBe(true);
   });
 
   test("gives up to a writer that was faster", async () => {

@@ -1,4 +1,5 @@
 import { describe, expect, test } from "vitest";
+import { NO_LOSS } from "../../../src/domain/healing.ts";
 import type { NodeName } from "../../../src/domain/ids.ts";
 import type { AuditOutcome } from "../../../src/healer/overseer.ts";
 import type { LeadingOptions, TestLeading } from "../../support/leading.ts";
@@ -33,8 +34,7 @@ function withDesk(healing: TestLeading) {
 /** Lacks `count` blobs on n2. */
 const lacking = (count: number): AuditOutcome => ({
   ...NOTHING_FOUND,
-  lacking: count,
-  lackingOf: (node) => (node === n2 ? count : 0),
+  lossOf: (node) => (node === n2 || node === null ? { blobs: count, objects: count, bytes: 1_000 * count } : NO_LOSS),
 });
 
 describe("a leader of healing", () => {
@@ -67,6 +67,8 @@ describe("a leader of healing", () => {
     expect(await jobs()).toEqual(["recover_node n2 done"]);
     const [incident] = (await desk.status()).incidents;
     expect(incident?.repairMs).toBeGreaterThanOrEqual(10_000);
+    expect(incident).toMatchObject({ objects: 3, bytes: 3_000 });
+    expect((await desk.status()).jobs[0]?.result).toMatchObject({ mended: 3, mendedBytes: 3_000 });
     expect((await desk.status()).replicationLag).toBe(0);
     await end();
   });
