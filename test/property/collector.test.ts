@@ -44,6 +44,8 @@ const KEYS = ["a", "b", "c"];
 
 type Step =
   | { readonly do: "put"; readonly key: string; readonly strategy: StrategyChoice; readonly seed: number }
+  /** Between the sealing of its blobs and its commit the collector comes by. */
+  | { readonly do: "put slowly"; readonly key: string; readonly strategy: StrategyChoice; readonly seed: number }
   | { readonly do: "die while writing"; readonly key: string; readonly strategy: StrategyChoice; readonly seed: number }
   | { readonly do: "patch" | "delete" | "undelete" | "heat" | "cool"; readonly key: string }
   /** One blob of an object that is whole: less than it can lose. */
@@ -59,6 +61,7 @@ const strategy = fc.constantFrom<StrategyChoice[]>("inline", "replication", "ec"
 const seed = fc.integer({ min: 1, max: 1_000 });
 const step: fc.Arbitrary<Step> = fc.oneof(
   { weight: 4, arbitrary: fc.record({ do: fc.constant("put" as const), key, strategy, seed }) },
+  { weight: 1, arbitrary: fc.record({ do: fc.constant("put slowly" as const), key, strategy, seed }) },
   { weight: 2, arbitrary: fc.record({ do: fc.constant("die while writing" as const), key, strategy, seed }) },
   {
     weight: 5,
@@ -79,10 +82,14 @@ const step: fc.Arbitrary<Step> = fc.oneof(
 class World {
   readonly #scratch = mkdtempSync(join(tmpdir(), "kintsugi-audit-"));
   #isDying = false;
+  #beforeCommit: (() => Promise<void>) | null = null;
   readonly store = openMemoryStore({
     metadata: (real) => ({
       commit: async (change, deadline) => {
         if (this.#isDying) throw new StoreError("metadata_unavailable", "The writer is dead");
+        const first = this.#beforeCommit;
+        this.#beforeCommit = null;
+        await first?.();
         return await real.commit(change, deadline);
       },
     }),
@@ -118,6 +125,13 @@ class World {
     switch (next.do) {
       case "put": {
         const bytes = contentOf(next.strategy, next.seed);
+        await putObject(deps, putRequest(next.key, bytes, { strategy: next.strategy }));
+        this.#set(next.key, bytes);
+        break;
+      }
+      case "put slowly": {
+        const bytes = contentOf(next.strategy, next.seed);
+        this.#beforeCommit = () => this.offer();
         await putObject(deps, putRequest(next.key, bytes, { strategy: next.strategy }));
         this.#set(next.key, bytes);
         break;
@@ -161,7 +175,7 @@ class World {
         clock.advance(next.ms);
         break;
       case "offer":
-        await this.#offer();
+        await this.offer();
         break;
       case "recover":
         await this.#recover();
@@ -192,7 +206,8 @@ class World {
     this.#wounded = new Set();
   }
 
-  async #offer(): Promise<void> {
+  /** Asks the collector about every blob there is. */
+  async offer(): Promise<void> {
     const blobs = (await this.store.blobs()).map((blob) => {
       const [id, node] = blob.split("@") as [BlobId, NodeName];
       return { id, node };
@@ -331,6 +346,7 @@ test("nothing that anybody needs is ever collected, and nothing else stays", asy
         }
         world.store.clock.advance(UNDELETE_MS);
         for (let round = 0; round < 6; round += 1) await world.heal();
+        await world.offer();
         await world.expectRight();
         await world.expectTidy();
       } finally {
