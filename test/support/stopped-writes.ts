@@ -3,14 +3,14 @@ import { expect } from "vitest";
 import { problemOf, receiptOf, StoreClient, type Answer } from "./black-box/client.ts";
 import type { ClusterInspector } from "./cluster-inspector.ts";
 import { until } from "./cluster-load.ts";
-import type { ExtraGateways } from "./extra-gateway.ts";
+import type { ExtraMembers } from "./extra-member.ts";
 import { copiesOf, putBody, shardsOf, type Body } from "./gateway-writes.ts";
 import { ABSENT, bytesState, describeBody, matches, type KeyState } from "./load/journal.ts";
 import { noise } from "./store.ts";
 import { readKey, type WatchedKeys } from "./watched-keys.ts";
 
 export type StoppedWorld = {
-  readonly gateways: ExtraGateways;
+  readonly gateways: ExtraMembers;
   readonly inspector: ClusterInspector;
   /** To a gateway to which nothing happens. */
   readonly steady: StoreClient;

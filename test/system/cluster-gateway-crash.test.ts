@@ -7,7 +7,7 @@ import { receiptOf, StoreClient } from "../support/black-box/client.ts";
 import { openInspector, type ClusterInspector } from "../support/cluster-inspector.ts";
 import { checkSettled, SOON_COLLECTED, until } from "../support/cluster-load.ts";
 import { startCluster, type LocalCluster } from "../support/cluster.ts";
-import { openExtraGateways, type ExtraGateways } from "../support/extra-gateway.ts";
+import { openExtraMembers, type ExtraMembers } from "../support/extra-member.ts";
 import { GATEWAY_WRITES, putBody, type GatewayWrite, type Outcome } from "../support/gateway-writes.ts";
 import { ABSENT, bytesState, describeBody, matches } from "../support/load/journal.ts";
 import { createSeeded } from "../support/load/seeded.ts";
@@ -32,14 +32,14 @@ describe("a gateway in the middle of a write", () => {
   const stopped = new Map<StoppedWrite | "upload", Promise<void>>();
   let cluster: LocalCluster;
   let inspector: ClusterInspector;
-  let gateways: ExtraGateways;
+  let gateways: ExtraMembers;
   let steady: StoreClient;
 
   beforeAll(async () => {
     console.log(`cluster-gateway-crash: seed ${seed}; SEED=${seed} repeats which writes are sent again`);
     cluster = await startCluster({ gateways: 1, nodes: 6, healers: 1, nats: 3, settings: { healing: SOON_COLLECTED } });
     inspector = await openInspector(cluster);
-    gateways = openExtraGateways(cluster);
+    gateways = openExtraMembers(cluster, "gateway");
     steady = new StoreClient(cluster.url);
     // They sleep while others are killed.
     const world = { gateways, inspector, steady, watched };

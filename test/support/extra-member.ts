@@ -1,4 +1,4 @@
-/** More gateways of a running cluster, that a test may have killed or stopped at a step of a write. */
+/** More gateways or nodes of a running cluster; a test may have gateways killed or stopped at a step of a write. */
 import { execFile } from "node:child_process";
 import { join } from "node:path";
 import { promisify } from "node:util";
@@ -11,7 +11,7 @@ import type { LocalCluster } from "./cluster.ts";
 import { until } from "./cluster-load.ts";
 import { cleanEnvironment, commandOf } from "./serve.ts";
 
-export type ExtraGateway = {
+export type ExtraMember = {
   readonly name: string;
   readonly url: string;
   /** Resolves when it has ended, however that came. */
@@ -21,13 +21,13 @@ export type ExtraGateway = {
   resume(): void;
 };
 
-export type ExtraGateways = AsyncDisposable & {
+export type ExtraMembers = AsyncDisposable & {
   /**
-   * Resolves when it is ready for work. `name` is like that of no other gateway that the cluster has had; `killAt` is a
+   * Resolves when it is ready for work. `name` is like that of no other member that the cluster has had; `killAt` is a
    * step of a write, such as `put.cell-sent:2`, with `/stop` behind it where it is not to kill. Without it nothing
    * happens to it.
    */
-  start(name: string, killAt?: string): Promise<ExtraGateway>;
+  start(name: string, killAt?: string): Promise<ExtraMember>;
 };
 
 const HOST = "127.0.0.1";
@@ -39,47 +39,49 @@ const PAUSED_MS_MAX = 60_000;
 const STARTS_AT_ONCE = 3;
 
 /** Disposing kills those that still run. */
-export function openExtraGateways(cluster: LocalCluster): ExtraGateways {
+export function openExtraMembers(cluster: LocalCluster, role: "gateway" | "node"): ExtraMembers {
   const guard = startGuard();
-  const gateways: ClusterProcess[] = [];
+  const members: ClusterProcess[] = [];
   const starts = new Semaphore(STARTS_AT_ONCE, systemClock);
   return {
     async start(name, killAt = "") {
-      const gateway = await planGateway(cluster, name, killAt, guard);
-      gateways.push(gateway);
+      const member = await planMember(cluster, { role, name, killAt }, guard);
+      members.push(member);
       const permit = await starts.acquire(1, READY_MS_MAX);
       try {
-        await gateway.start();
+        await member.start();
       } finally {
         permit?.release();
       }
-      const { pid, exited } = gateway;
+      const { pid, exited } = member;
       return {
-        ...{ name, exited, url: gateway.plan.url },
+        ...{ name, exited, url: member.plan.url },
         untilPaused: () => until(`${name} to be stopped`, PAUSED_MS_MAX, () => isPaused(pid)),
-        resume: () => gateway.resume(),
+        resume: () => member.resume(),
       };
     },
     async [Symbol.asyncDispose]() {
-      await Promise.all(gateways.map((gateway) => gateway.kill9()));
+      await Promise.all(members.map((member) => member.kill9()));
       await guard.close();
     },
   };
 }
 
-async function planGateway(cluster: LocalCluster, name: string, killAt: string, guard: Guard): Promise<ClusterProcess> {
+type Plan = { readonly role: "gateway" | "node"; readonly name: string; readonly killAt: string };
+
+async function planMember(cluster: LocalCluster, { role, name, killAt }: Plan, guard: Guard): Promise<ClusterProcess> {
   const [port] = (await findFreePorts(1)) as [number];
   const dataDir = join(cluster.dir, name);
   const flags = ["--config", cluster.configFile, "--name", name, "--host", HOST, "--port", String(port)];
   const [command, ...prefix] = commandOf("node");
   return new ClusterProcess(
     {
-      ...{ name, role: "gateway", command, host: HOST, url: `http://${HOST}:${port}`, ports: [port], dataDir },
-      args: [...prefix, MAIN, "gateway", ...flags, "--data-dir", dataDir],
+      ...{ name, role, command, host: HOST, url: `http://${HOST}:${port}`, ports: [port], dataDir },
+      args: [...prefix, MAIN, role, ...flags, "--data-dir", dataDir],
       cwd: cluster.dir,
       env: cleanEnvironment({ KINTSUGI_TEST_KILL_AT: killAt }),
       logFile: join(cluster.dir, "logs", `${name}.log`),
-      readiness: { kind: "line", start: `Kintsugi gateway ${name} is ready at ` },
+      readiness: { kind: "line", start: `Kintsugi ${role} ${name} is ready at ` },
       readyMsMax: READY_MS_MAX,
       ...{ stopSignal: "SIGTERM", stopMsMax: STOP_MS_MAX },
     },
