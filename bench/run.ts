@@ -14,7 +14,7 @@ import { clusterNats } from "./rows/cluster-nats.ts";
 import { clusterPatch } from "./rows/cluster-patch.ts";
 import { clusterSlowNode } from "./rows/cluster-slow-node.ts";
 import { clusterGetInline, clusterGetSmall, clusterPutInline, clusterPutSmall } from "./rows/cluster-small.ts";
-import { auditObjects } from "./rows/audit.ts";
+import { auditMillion, auditObjects } from "./rows/audit.ts";
 import { healNode } from "./rows/heal-node.ts";
 import { hotPatch } from "./rows/hot-patch.ts";
 import { getLarge, putLarge } from "./rows/large-objects.ts";
@@ -40,6 +40,7 @@ const ROWS: readonly Row[] = [
   zipfCache,
   reclaimSpace,
   auditObjects,
+  auditMillion,
   clusterPutSmall,
   clusterPutInline,
   clusterGetSmall,

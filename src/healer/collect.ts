@@ -1,5 +1,6 @@
 /** Deletes blobs that are nobody's, each only after everything that might speak for it was looked at once more. */
 import type { BlobStore } from "../blob/blob-store.ts";
+import type { BlobInfo } from "../domain/blob.ts";
 import { decodeDescriptor } from "../domain/blob.ts";
 import { isStoreError } from "../domain/errors.ts";
 import { blobIdOf, parseBlobId } from "../domain/ids.ts";
@@ -34,17 +35,33 @@ export function createCollectExecutor(deps: CollectDeps): Executor<"collect"> {
   return async ({ node, blobs }, context) => {
     const store = deps.nodes.get(node);
     if (store === undefined) return { outcome: "done", bytes: 0 };
+    // The order is what makes it safe: whoever seals a blob has an open intent until a record names it.
+    const found = await describeAll(deps, store, blobs);
+    const intents = await openIntentsOf(deps, found);
     let isLater = false;
-    for (const blob of blobs) {
+    for (const orphan of found) {
       if (context.signal.aborted) return { outcome: "later", inMs: 0, reason: "stopped on the way" };
-      const verdict = await examine(deps, store, blob, context);
-      if (verdict?.verdict === "later") isLater = true;
-      if (verdict?.verdict === "keep" && verdict.why === "unclaimed") noteUnclaimed(deps, blob);
+      const verdict = await examine(deps, store, { ...orphan, intents }, context);
+      if (verdict.verdict === "later") isLater = true;
+      if (verdict.verdict === "keep" && verdict.why === "unclaimed") noteUnclaimed(deps, orphan.blob);
     }
     return isLater
       ? { outcome: "later", inMs: LATER_MS, reason: "some of the blobs cannot be judged yet" }
       : { outcome: "done", bytes: 0 };
   };
+}
+
+type Orphan = {
+  readonly blob: PlacedBlob;
+  readonly described: { readonly info: BlobInfo; readonly descriptor: Uint8Array };
+};
+
+/** Those that are there, with what they were sealed with. */
+async function describeAll(deps: CollectDeps, store: BlobStore, blobs: readonly PlacedBlob[]): Promise<Orphan[]> {
+  const found = await Promise.all(
+    blobs.map(async (blob) => ({ blob, described: await store.describe(blob.id, soon(deps)).catch(nullIfBroken) })),
+  );
+  return found.filter((one): one is Orphan => one.described !== null);
 }
 
 function noteUnclaimed({ collectMetrics, logger }: CollectDeps, blob: PlacedBlob): void {
@@ -55,19 +72,15 @@ function noteUnclaimed({ collectMetrics, logger }: CollectDeps, blob: PlacedBlob
   );
 }
 
-/** Looks at one blob and deletes it where nothing speaks for it. Null when it is gone already. */
+/** Looks at one blob and deletes it where nothing speaks for it. `intents` were read after it was described. */
 async function examine(
   deps: CollectDeps,
   store: BlobStore,
-  blob: PlacedBlob,
+  { blob, described, intents }: Orphan & { readonly intents: readonly Intent[] },
   { signal }: WorkContext,
-): Promise<CollectVerdict | null> {
-  const described = await store.describe(blob.id, soon(deps)).catch(nullIfBroken);
-  if (described === null) return null;
+): Promise<CollectVerdict> {
   const descriptor = decodeDescriptor(described.descriptor);
   const lookedMs = deps.clock.monotonicMs();
-  // The order is what makes it safe: whoever seals a blob has an open intent until a record names it.
-  const intents = await openIntents(deps);
   const stored = await deps.metadata.get(descriptor.record.bucket, descriptor.record.key, metadataDeadline(deps));
   const name = blobSetName(blob.id);
   const state = {
@@ -89,15 +102,21 @@ async function examine(
   return verdict;
 }
 
-async function openIntents(deps: CollectDeps): Promise<Intent[]> {
+/** Those of the open intents that have to do with a write that made one of the blobs, of however many there are. */
+async function openIntentsOf(deps: CollectDeps, orphans: readonly Orphan[]): Promise<Intent[]> {
+  const txids = new Set(orphans.map(({ blob }) => parseBlobId(blob.id)?.txid));
+  const ids = new Set(orphans.map(({ blob }) => blob.id));
+  const concerns = ({ txid, planned, replaces }: Intent) =>
+    txids.has(txid) || planned.some((set) => txids.has(set.txid)) || replaces.some(({ id }) => ids.has(id));
   const intents: Intent[] = [];
-  for (let after = 0; ;) {
+  for (let after = 0; orphans.length > 0;) {
     const page = await deps.wal.readOpen(after, INTENTS_PER_PAGE, metadataDeadline(deps));
     const last = page.at(-1);
-    if (last === undefined) return intents;
-    intents.push(...page.map(({ intent }) => intent));
+    if (last === undefined) break;
+    intents.push(...page.map(({ intent }) => intent).filter(concerns));
     after = last.sequence;
   }
+  return intents;
 }
 
 async function isHeldWhereNamed(
