@@ -44,6 +44,7 @@ import { quorumOf } from "../placement/strategies.ts";
  * |-----------------------------------------|----------------------------------------------------------------------|
  * | no node                                 | is settled                                                           |
  * | a node that cannot be asked now         | becomes a clean-up intent: it plans nothing, belongs to no writer, and replaces just those blobs |
+ * | a node, and is not held where the record names it since | likewise: it may be the last                          |
  * | a node that is given up                 | forgets them: if it ever returns, the collector finds them           |
  */
 export type RecoverPlan =

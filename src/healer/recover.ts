@@ -20,7 +20,7 @@ import { findBlobs, reachOf } from "./find-blobs.ts";
 import type { Look } from "./recover-looks.ts";
 import { Looks } from "./recover-looks.ts";
 import type { RecoverBounds, RecoverPlan } from "./recover-plan.ts";
-import { cleanUpIntent, planRecovery } from "./recover-plan.ts";
+import { cleanUpIntent, isCleanUp, planRecovery } from "./recover-plan.ts";
 
 export type RecoverDeps = FindDeps & {
   readonly metadata: MetadataStore;
@@ -172,15 +172,17 @@ async function recoverIntent(round: Round, entry: WalEntry, look: Look): Promise
   looks.decided(look, plan);
 
   const record = plan.action === "resurrect" ? plan.record : (stored?.record ?? null);
-  const free = await freeable(deps, plan.remove, record);
+  const { free, missed, read } = await sortRemovable(deps, plan.remove, record);
   if (!policy.mayAct() || !(await deleteBlobs({ ...deps, nodeMs: deps.waitMs }, free))) return "later";
-  if (free.length < plan.remove.length) return "later";
+  if (read.length > 0) return "later";
   if (plan.after.step === "look_again") {
     looks.lookAgain(look, plan.after.inMs);
     return "look_again";
   }
+  const remembered = [...missed, ...(plan.after.step === "clean_up" ? plan.after.blobs : [])];
+  if (isCleanUp(intent) && remembered.length === intent.replaces.length) return "later";
   const outcome = plan.action === "roll_back" ? "rolledBack" : (look.outcome ?? "finished");
-  return { entry, outcome, cleanUp: plan.after.step === "clean_up" ? cleanUpIntent(intent, plan.after.blobs) : null };
+  return { entry, outcome, cleanUp: remembered.length === 0 ? null : cleanUpIntent(intent, remembered) };
 }
 
 /** Makes the outcome of the write stand in the record. False when the record has changed meanwhile: the plan is void. */
@@ -233,19 +235,27 @@ async function endIntents(round: Round, page: readonly WalEntry[], done: readonl
   }
 }
 
-/**
- * Of blobs that the record does not name those that nobody reads and that nobody misses: one that was moved is held where
- * the record names it now, or this one may be the last.
- */
-async function freeable(
+type Removable = {
+  readonly free: readonly PlacedBlob[];
+  /** Moved, and not held where the record names them now, as far as can be told: these may be the last. */
+  readonly missed: readonly PlacedBlob[];
+  /** Readers stream from them. */
+  readonly read: readonly PlacedBlob[];
+};
+
+/** What may become of each of the blobs, none of which the record names where it is. */
+async function sortRemovable(
   deps: RecoverDeps,
   blobs: readonly PlacedBlob[],
   record: ObjectRecord | null,
-): Promise<readonly PlacedBlob[]> {
-  const judged = await Promise.all(
-    blobs.map(async (blob) => !isPinned(deps, blobSetName(blob.id)) && !(await isMissed(deps, blob, record))),
-  );
-  return blobs.filter((_, at) => judged[at]);
+): Promise<Removable> {
+  const judge = async (blob: PlacedBlob): Promise<{ blob: PlacedBlob; kind: keyof Removable }> => {
+    if (isPinned(deps, blobSetName(blob.id))) return { blob, kind: "read" };
+    return { blob, kind: (await isMissed(deps, blob, record)) ? "missed" : "free" };
+  };
+  const judged = Map.groupBy(await Promise.all(blobs.map(judge)), ({ kind }) => kind);
+  const those = (kind: keyof Removable) => (judged.get(kind) ?? []).map(({ blob }) => blob);
+  return { free: those("free"), missed: those("missed"), read: those("read") };
 }
 
 async function isMissed(deps: RecoverDeps, blob: PlacedBlob, record: ObjectRecord | null): Promise<boolean> {

@@ -112,6 +112,30 @@ describe("createMoveExecutor()", () => {
     expect((await read()).equals(BYTES)).toBe(true);
   });
 
+  test("a write whose blob was moved to a node that is away is settled, and the old place is remembered", async () => {
+    let isSettled = false;
+    const { store, deps, work, move, from, to, holds } = await open({
+      wal: (real) => ({
+        settle: async (txids, deadline) => (isSettled ? await real.settle(txids, deadline) : undefined),
+      }),
+    });
+    isSettled = true;
+    await move(work, going);
+    const there = deps.nodes.get(to)!;
+    const refuse = () => Promise.reject(new StoreError("node_unavailable", "away", { retriable: true }));
+    (deps.nodes as Map<NodeName, BlobStore>).set(to, override(there, { describe: refuse, delete: refuse }));
+    expect(await store.recover()).toMatchObject({ finished: 1, left: 1 });
+    const remembered = await store.openIntents();
+    expect(remembered.map(({ planned }) => planned)).toEqual([[], []]);
+    expect(remembered.every(({ replaces }) => replaces.some((blob) => blob.node === from))).toBe(true);
+    expect(await store.recover()).toMatchObject({ finished: 0, left: 2 });
+    expect(await holds(from)).toBe(true);
+    (deps.nodes as Map<NodeName, BlobStore>).set(to, there);
+    expect(await store.recover()).toMatchObject({ finished: 2 });
+    expect([await holds(from), await holds(to)]).toEqual([false, true]);
+    expect(await store.openIntents()).toEqual([]);
+  });
+
   test("gives up to a writer that was faster", async () => {
     let isFirst = true;
     const { work, move, deps, setNow } = await open({
