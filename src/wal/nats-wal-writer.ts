@@ -31,7 +31,8 @@ const SETTLE_DELAY_MS = 200;
 /** How long one message may take before it is sent again. */
 const ATTEMPT_MS = 2_000;
 const RETRY_MS = 50;
-const CLOSE_MS = 2_000;
+/** How long appends under way may take when the log is closed. */
+const CLOSE_MS = 5_000;
 
 type Append = WalAppend & { readonly deadline: Deadline };
 /** `flush` takes settlements along and tells which message it was. */
@@ -48,8 +49,12 @@ export class NatsWalWriter {
   #settled = new Set<Txid>();
   /** Appends under way by txid: their settlements must stand behind them in the log. */
   readonly #appending = new Map<Txid, { count: number; settled: boolean }>();
+  /** What waits for its place in the log, also between two attempts. */
+  readonly #placing = new Set<Promise<unknown>>();
   #settleTimer: Timer | null = null;
   #closed = false;
+  /** Closed, and what was under way has had its time. */
+  #hasGivenUp = false;
 
   constructor(link: NatsLink, metrics: WalMetrics | null) {
     this.#link = link;
@@ -110,18 +115,29 @@ export class NatsWalWriter {
     this.#closed = true;
     this.#settleTimer?.cancel();
     const { clock } = this.#link;
-    const flushed = this.#batcher.add("flush");
-    await withDeadline(clock, deadlineIn(clock, CLOSE_MS), flushed, expired).catch(() => {});
+    const done = Promise.allSettled([...this.#placing, this.#batcher.add("flush")]);
+    await withDeadline(clock, deadlineIn(clock, CLOSE_MS), done, expired).catch(() => {});
+    this.#hasGivenUp = true;
   }
 
   async #place(item: Item, deadline: Deadline): Promise<NonNullable<Place>> {
+    const placing = this.#placeAtLast(item, deadline);
+    this.#placing.add(placing);
+    try {
+      return await placing;
+    } finally {
+      this.#placing.delete(placing);
+    }
+  }
+
+  async #placeAtLast(item: Item, deadline: Deadline): Promise<NonNullable<Place>> {
     const { clock } = this.#link;
     for (;;) {
       const place = await withDeadline(clock, deadline, this.#batcher.add(item), expired);
       if (place !== null) return place;
       if (remainingMs(clock, deadline) <= RETRY_MS || this.#link.connection.isClosed()) throw expired();
       await clock.sleep(RETRY_MS);
-      this.#refuseWhenClosed();
+      if (this.#hasGivenUp) throw unavailable("The log is closed");
     }
   }
 

@@ -190,6 +190,21 @@ describe("NATS log on one server", () => {
     expect(await openTxids(reader)).toEqual([sampleTxid(10)]);
   });
 
+  test("close() waits for an append whose first message was lost", async () => {
+    let sent = 0;
+    await using open = await openWal(nats, "closing", {
+      async intercept(subject, send) {
+        if (subject.endsWith(".wal") && (sent += 1) < 3) throw new Error("the message was lost");
+        return await send();
+      },
+    });
+    const appending = open.wal.append(sampleIntent(1), soon(open));
+    await open.wal.close();
+    await appending;
+    await using reader = await openWal(nats, "closing");
+    expect(await openTxids(reader)).toEqual([sampleTxid(1)]);
+  });
+
   test("a repetition that arrives behind the settlement opens the intent again until it is settled once more", async () => {
     await using open = await openWal(nats, "late");
     await open.wal.append(sampleIntent(1), soon(open));
