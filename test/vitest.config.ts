@@ -9,5 +9,7 @@ export default defineConfig({
     maxWorkers: 2,
     testTimeout: 60_000,
     hookTimeout: 60_000,
+    // What a busy machine does late it still does.
+    expect: { poll: { timeout: 30_000 } },
   },
 });

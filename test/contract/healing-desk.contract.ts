@@ -25,7 +25,7 @@ export function healingDeskContract(open: () => Promise<OpenDesk>): void {
     await using opened = await open();
     const job = await opened.desk.start("recover_node", n1);
     expect(job).toMatchObject({ kind: "recover_node", node: "n1" });
-    await expect.poll(async () => (await opened.desk.job(job.id)).state, { timeout: 10_000 }).toBe("done");
+    await expect.poll(async () => (await opened.desk.job(job.id)).state).toBe("done");
     const { jobs, incidents } = await opened.desk.status();
     expect(jobs).toMatchObject([{ id: job.id, state: "done", failure: null }]);
     expect(incidents).toMatchObject([{ kind: "on_demand", node: "n1" }]);

@@ -180,7 +180,7 @@ describe.concurrent("a gateway that dies in the middle", () => {
     );
     await expect(sender.put("lost", source)).rejects.toMatchObject({ code: "nats_unavailable", outcomeUnknown: false });
     expect(await store.get("lost")).toBeNull();
-    await expect.poll(() => store.store.deps.memory.used, { timeout: 15_000 }).toBe(0);
+    await expect.poll(() => store.store.deps.memory.used).toBe(0);
   });
 
   test("an upload whose end was sent is in doubt, and repeated only for who allows it", async () => {
