@@ -11,7 +11,7 @@ import { deleteObject, putObject, readUsage } from "../store-client.ts";
 const MB = 1e6;
 const CLIENTS = 32;
 const OBJECT_BYTES = 600;
-const WAIT_MS_MAX = 30 * 60_000;
+const WAIT_MS_MAX = 60 * 60_000;
 const GROWTH_MB_MAX = 200;
 /** Deleted objects can be brought back for a day by default: here nobody wants to wait. */
 const SETTINGS = { KINTSUGI_HEALING_UNDELETE_MS: "0" };

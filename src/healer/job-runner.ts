@@ -79,11 +79,13 @@ export class JobRunner implements AsyncDisposable {
   }
 
   /** Takes every open job as far as it goes without waiting. The audit that some of them need, if any. */
-  async advance(depth: WorkDepth, signal: AbortSignal): Promise<AuditWish | null> {
+  async advance(readDepth: () => Promise<WorkDepth>, signal: AbortSignal): Promise<AuditWish | null> {
     const jobs = this.open();
     for (const id of this.#learnt.keys()) if (!jobs.some((job) => job.id === id)) this.#forget(id);
     const wantsReports = jobs.some(({ kind }) => kind === "balance" || kind === "scrub" || kind === "compact");
     const reports = wantsReports ? await this.#deps.reports() : [];
+    // Last, so that it counts what audits and runs that have ended had queued.
+    const depth = await readDepth();
     const wishes = new Map<string, NodeName | null>();
     for (const job of jobs) {
       if (signal.aborted) return null;

@@ -112,10 +112,8 @@ export class Overseer implements BackgroundWork {
   async step(signal: AbortSignal): Promise<StepResult> {
     const { jobs } = this.#deps;
     await this.#watchNodes();
-    const depth = await this.#deps.depth();
-    this.#urgent = (depth.byUrgency[0] ?? 0) + (depth.byUrgency[1] ?? 0);
     await this.#takeOutcome();
-    const wish = await jobs.advance(depth, signal);
+    const wish = await jobs.advance(() => this.#readDepth(), signal);
     if (signal.aborted) return { state: "idle", againInMs: IDLE_STEP_MS };
     if (this.#pending === null) this.#beginAudit(wish ?? this.#dueAudit());
     const isBusy = this.#pending !== null || jobs.open().length > 0;
@@ -128,6 +126,12 @@ export class Overseer implements BackgroundWork {
     const job = await this.#deps.jobs.start(kind, node);
     if (kind === "recover_node" && !before.has(job.id)) await this.#notice("on_demand", node);
     return job;
+  }
+
+  async #readDepth(): Promise<WorkDepth> {
+    const depth = await this.#deps.depth();
+    this.#urgent = (depth.byUrgency[0] ?? 0) + (depth.byUrgency[1] ?? 0);
+    return depth;
   }
 
   async #watchNodes(): Promise<void> {

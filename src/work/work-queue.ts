@@ -33,7 +33,10 @@ export type WorkQueue = {
   add(work: Work, deadline: Deadline): Promise<void>;
   /** The next piece; waits up to `waitMs` for one, then answers null. Null at once when `signal` aborts. @throws as `add` */
   take(waitMs: number, signal: AbortSignal): Promise<Delivery | null>;
-  /** @throws {StoreError} `work_unavailable` (retriable) */
+  /**
+   * As it was a moment ago: what was just added or settled may not show yet.
+   * @throws {StoreError} `work_unavailable` (retriable)
+   */
   depth(deadline: Deadline): Promise<WorkDepth>;
   close(): Promise<void>;
 };

@@ -50,7 +50,7 @@ export function describeWorkQueue(name: string, open: () => Promise<WorkQueueHar
       expect(delivery).toMatchObject({ work, attempt: 1 });
       expect(await queue.take(SHORT_MS, never)).toBeNull();
       await delivery.done();
-      expect((await queue.depth(soon())).byUrgency).toEqual([0, 0, 0]);
+      await expect.poll(async () => (await queue.depth(soon())).byUrgency).toEqual([0, 0, 0]);
     });
 
     test("take() gives the most urgent first, and of those the oldest", async () => {
@@ -65,7 +65,7 @@ export function describeWorkQueue(name: string, open: () => Promise<WorkQueueHar
       ] as const) {
         await queue.add(mend(key, urgency), soon());
       }
-      expect((await queue.depth(soon())).byUrgency).toEqual([2, 2, 1]);
+      await expect.poll(async () => (await queue.depth(soon())).byUrgency).toEqual([2, 2, 1]);
       const keys: string[] = [];
       for (let count = 0; count < 5; count += 1) {
         const delivery = await taken(queue);
@@ -114,7 +114,7 @@ export function describeWorkQueue(name: string, open: () => Promise<WorkQueueHar
       const second = await taken(queue);
       expect(second.work).toMatchObject({ suspects: [{ node: "n2" }] });
       await second.done();
-      expect((await queue.depth(soon())).byUrgency).toEqual([0, 0, 0]);
+      await expect.poll(async () => (await queue.depth(soon())).byUrgency).toEqual([0, 0, 0]);
     });
 
     test("a piece that nobody settles is given out again, one that is extended is not", async () => {
@@ -151,12 +151,13 @@ export function describeWorkQueue(name: string, open: () => Promise<WorkQueueHar
       await using harness = await open();
       const { queue } = harness;
       for (let count = 0; count < CONTRACT_WAITING_MAX; count += 1) await queue.add(mend(`k${count}`, 2), soon());
+      await expect.poll(async () => (await queue.depth(soon())).byUrgency).toEqual([0, 0, CONTRACT_WAITING_MAX]);
       await expect(queue.add(mend("one more", 2), soon())).rejects.toMatchObject({
         code: "overloaded",
         retriable: true,
       });
       await queue.add(mend("urgent", 0), soon());
-      expect((await queue.depth(soon())).byUrgency).toEqual([1, 0, CONTRACT_WAITING_MAX]);
+      await expect.poll(async () => (await queue.depth(soon())).byUrgency).toEqual([1, 0, CONTRACT_WAITING_MAX]);
     });
 
     test("a closed queue refuses, and lets go of those who wait", async () => {
