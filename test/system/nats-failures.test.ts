@@ -154,7 +154,7 @@ describe.concurrent("a NATS server killed and started again in the middle", () =
 describe.concurrent("a gateway that dies in the middle", () => {
   test("an upload starts over with another one where its source can be read again", async () => {
     await using other = await startNats();
-    const dying = await startTestDoor(other.urls, store.store.api, { transferIdleMs: 500 });
+    const dying = await startTestDoor(other.urls, store.store.api, { transferIdleMs: 3_000 });
     await using sender = await connectKintsugi({ servers: other.urls });
     await using spare = await late(() => startTestDoor(other.urls, store.store.api));
     const bytes = noise(4 * MIB, 31);
@@ -173,7 +173,7 @@ describe.concurrent("a gateway that dies in the middle", () => {
 
   test("an upload from a source that is spent fails clearly, and nothing of it is visible", async ({ expect }) => {
     await using other = await startNats();
-    const dying = await startTestDoor(other.urls, store.store.api, { transferIdleMs: 500 });
+    const dying = await startTestDoor(other.urls, store.store.api, { transferIdleMs: 3_000 });
     await using sender = await connectKintsugi({ servers: other.urls });
     const source = pieces(noise(4 * MIB, 32), 70_001, (at) =>
       at > MIB && at < MIB + 70_001 ? dying.kill() : undefined,
@@ -211,7 +211,7 @@ describe.concurrent("a gateway that dies in the middle", () => {
 
   test("a download goes on with another one", async () => {
     await using other = await startNats();
-    const dying = await startTestDoor(other.urls, store.store.api, { transferIdleMs: 500 });
+    const dying = await startTestDoor(other.urls, store.store.api, { transferIdleMs: 3_000 });
     await using reader = await connectKintsugi({ servers: other.urls });
     await using spare = await late(() => startTestDoor(other.urls, store.store.api));
     const bytes = noise(6 * MIB, 33);
@@ -228,12 +228,16 @@ describe.concurrent("a gateway that dies in the middle", () => {
 
   test("a download whose object was replaced meanwhile says so instead of mixing two", async () => {
     await using other = await startNats();
-    await using _door = await startTestDoor(other.urls, createMemoryObjects(), { transferIdleMs: 200 });
+    await using patient = await startNats();
+    const objects = createMemoryObjects();
+    await using _door = await startTestDoor(other.urls, objects, { transferIdleMs: 200 });
+    await using _patientDoor = await startTestDoor(patient.urls, objects);
     await using reader = await connectKintsugi({ servers: other.urls });
-    await reader.put("replaced", noise(4 * MIB, 34));
+    await using writer = await connectKintsugi({ servers: patient.urls });
+    await writer.put("replaced", noise(4 * MIB, 34));
     const chunks = (await reader.get("replaced"))?.[Symbol.asyncIterator]();
     await chunks?.next();
-    await reader.put("replaced", noise(4 * MIB, 44));
+    await writer.put("replaced", noise(4 * MIB, 44));
     await systemClock.sleep(500);
     const rest = async () => {
       for (let next = await chunks?.next(); next?.done === false; next = await chunks?.next());

@@ -207,9 +207,12 @@ describe("flow control", () => {
     // So impatient a gateway gives the transfer up long before the reader goes on.
     await using _door = await startTestDoor(other.urls, counted, { transferIdleMs: 300 });
     await using reader = await connectKintsugi({ servers: other.urls });
+    await using patient = await startNats();
+    await using _patientDoor = await startTestDoor(patient.urls, memory);
+    await using writer = await connectKintsugi({ servers: patient.urls });
     const bytes = noise(4 * MIB, 11);
-    await reader.put("slowly", bytes);
-    await reader.put("quick", "q");
+    await writer.put("slowly", bytes);
+    await writer.put("quick", "q");
     const found = await reader.get("slowly");
     const chunks = found?.[Symbol.asyncIterator]();
     const received = [Buffer.from((await chunks?.next())?.value as Uint8Array)];
