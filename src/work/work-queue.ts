@@ -26,7 +26,8 @@ export type WorkDepth = {
  */
 export type WorkQueue = {
   /**
-   * Adds work; resolves when it would survive a crash. A piece of the same name (`workName`) that waits is replaced.
+   * Adds work; resolves when it would survive a crash. A piece of the same name (`workName`) that waits is replaced; for a
+   * moment it may still be given out, and this one after it.
    * @throws {StoreError} `overloaded` (retriable) the queue is full for this urgency, `work_unavailable` (retriable) it
    * cannot be reached: the outcome is unknown
    */
