@@ -11,12 +11,16 @@ export type KeyState =
   | { readonly kind: "bytes"; readonly sizeBytes: number; readonly sha256: string }
   | { readonly kind: "document"; readonly value: Readonly<Record<string, unknown>> };
 
+const EVENTS_MAX = 24;
+
 export const ABSENT: KeyState = { kind: "absent" };
 
 export class KeyJournal {
   readonly key: string;
   #acknowledged: KeyState = ABSENT;
+  /** In the order in which they were asked for. */
   #unknown: KeyState[] = [];
+  readonly #events: string[] = [];
 
   constructor(key: string) {
     this.key = key;
@@ -28,33 +32,53 @@ export class KeyJournal {
   }
 
   acknowledge(state: KeyState): void {
-    this.#acknowledged = state;
-    this.#unknown = [];
+    this.#note("acknowledged", state);
+    this.#take(state, []);
   }
 
   /** The write may have happened, or may not. */
   doubt(state: KeyState): void {
+    this.#note("unknown", state);
     this.#unknown.push(state);
   }
 
   /** Takes what a read found, null for nothing, as the truth from now on. Throws when no outcome explains it. */
   settle(body: Buffer | null, context: string): void {
-    this.acknowledge(this.#explain(body, context));
+    this.#take(this.#explain(body, context).state, []);
   }
 
-  /** As `settle`, while recovery goes on: a write whose answer never came and that is not there may still come. */
+  /**
+   * As `settle`, while recovery goes on: a write whose answer never came and that is not there may still come, unless a
+   * later one is there.
+   */
   observe(body: Buffer | null, context: string): void {
-    const found = this.#explain(body, context);
-    if (found !== this.#acknowledged) this.acknowledge(found);
+    const { state, later } = this.#explain(body, context);
+    this.#take(state, later);
   }
 
-  #explain(body: Buffer | null, context: string): KeyState {
-    const found = [this.#acknowledged, ...this.#unknown].find((state) => matches(state, body));
-    if (found === undefined) {
-      const wanted = [this.#acknowledged, ...this.#unknown].map(describeState).join(" or ");
-      throw new Error(`${context}: ${this.key} is ${describeBody(body)}, expected ${wanted}`);
+  #take(state: KeyState, unknown: readonly KeyState[]): void {
+    this.#acknowledged = state;
+    this.#unknown = [...unknown];
+  }
+
+  /** Which state it is, and what may still come after it. */
+  #explain(body: Buffer | null, context: string): { readonly state: KeyState; readonly later: readonly KeyState[] } {
+    const possible = [this.#acknowledged, ...this.#unknown];
+    const at = possible.findIndex((state) => matches(state, body));
+    const state = possible[at];
+    if (state === undefined) {
+      const wanted = possible.map(describeState).join(" or ");
+      const events = this.#events.join("; ");
+      throw new Error(`${context}: ${this.key} is ${describeBody(body)}, expected ${wanted}, after ${events}`);
     }
-    return found;
+    this.#note(`seen in ${context}:`, state);
+    return { state, later: possible.slice(at + 1) };
+  }
+
+  /** The latest, for whoever has to find out what went wrong. */
+  #note(what: string, state: KeyState): void {
+    this.#events.push(`${what} ${describeState(state)}`);
+    if (this.#events.length > EVENTS_MAX) this.#events.shift();
   }
 }
 

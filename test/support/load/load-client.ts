@@ -136,9 +136,12 @@ export class LoadClient {
       this.#tally.unknown += 1;
       return null;
     }
-    // A 404 of a delete is the state that the delete wanted.
-    if (answer.status < 300 || (answer.status === 404 && state === ABSENT)) {
+    if (answer.status < 300) {
       journal.acknowledge(state);
+      this.#tally.acknowledged += 1;
+    } else if (answer.status === 404 && state === ABSENT) {
+      // A delete that found nothing has changed nothing: a write before it whose answer never came may still come.
+      journal.observe(null, "a delete that was answered 404");
       this.#tally.acknowledged += 1;
     } else this.#tally.refused += 1;
     return answer;
