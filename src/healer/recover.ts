@@ -172,9 +172,9 @@ async function recoverIntent(round: Round, entry: WalEntry, look: Look): Promise
   looks.decided(look, plan);
 
   const record = plan.action === "resurrect" ? plan.record : (stored?.record ?? null);
-  const { free, missed, read } = await sortRemovable(deps, plan.remove, record);
+  const { free, missed, pinned } = await sortRemovable(deps, plan.remove, record);
   if (!policy.mayAct() || !(await deleteBlobs({ ...deps, nodeMs: deps.waitMs }, free))) return "later";
-  if (read.length > 0) return "later";
+  if (pinned.length > 0) return "later";
   if (plan.after.step === "look_again") {
     looks.lookAgain(look, plan.after.inMs);
     return "look_again";
@@ -240,7 +240,7 @@ type Removable = {
   /** Moved, and not held where the record names them now, as far as can be told: these may be the last. */
   readonly missed: readonly PlacedBlob[];
   /** Readers stream from them. */
-  readonly read: readonly PlacedBlob[];
+  readonly pinned: readonly PlacedBlob[];
 };
 
 /** What may become of each of the blobs, none of which the record names where it is. */
@@ -249,13 +249,13 @@ async function sortRemovable(
   blobs: readonly PlacedBlob[],
   record: ObjectRecord | null,
 ): Promise<Removable> {
-  const judge = async (blob: PlacedBlob): Promise<{ blob: PlacedBlob; kind: keyof Removable }> => {
-    if (isPinned(deps, blobSetName(blob.id))) return { blob, kind: "read" };
-    return { blob, kind: (await isMissed(deps, blob, record)) ? "missed" : "free" };
+  const kindOf = async (blob: PlacedBlob): Promise<keyof Removable> => {
+    if (isPinned(deps, blobSetName(blob.id))) return "pinned";
+    return (await isMissed(deps, blob, record)) ? "missed" : "free";
   };
-  const judged = Map.groupBy(await Promise.all(blobs.map(judge)), ({ kind }) => kind);
-  const those = (kind: keyof Removable) => (judged.get(kind) ?? []).map(({ blob }) => blob);
-  return { free: those("free"), missed: those("missed"), read: those("read") };
+  const kinds = await Promise.all(blobs.map(kindOf));
+  const those = (kind: keyof Removable) => blobs.filter((_, at) => kinds[at] === kind);
+  return { free: those("free"), missed: those("missed"), pinned: those("pinned") };
 }
 
 async function isMissed(deps: RecoverDeps, blob: PlacedBlob, record: ObjectRecord | null): Promise<boolean> {
