@@ -23,6 +23,7 @@ for (const servers of [1, 3] as const) {
       return {
         queue: one.queue,
         other: other.queue,
+        lags: servers > 1,
         async [Symbol.asyncDispose]() {
           for (const { link, queue } of [one, other]) {
             await queue.close();

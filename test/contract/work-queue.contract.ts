@@ -11,6 +11,8 @@ export type WorkQueueHarness = AsyncDisposable & {
   readonly queue: WorkQueue;
   /** Of another process, where there can be one. */
   readonly other: WorkQueue;
+  /** What gives out the work may be a moment behind what takes it in: they are replicas on different servers. */
+  readonly lags?: boolean;
 };
 
 export const CONTRACT_LEASE_MS = 1_000;
@@ -99,7 +101,7 @@ export function describeWorkQueue(name: string, open: () => Promise<WorkQueueHar
       await queue.add(mend("k", 1, "n1"), soon());
       await queue.add(mend("k", 1, "n2"), soon());
       let delivery = await taken(queue);
-      if (delivery.work.kind === "mend" && delivery.work.suspects[0]?.node === "n1") {
+      if (harness.lags === true && delivery.work.kind === "mend" && delivery.work.suspects[0]?.node === "n1") {
         // Given out in the very moment of the replacement, as if just before it.
         await delivery.done();
         delivery = await taken(queue);
